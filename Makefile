@@ -1,0 +1,52 @@
+# make repro              everything that is out of date, from data to report
+# make repro PROFILE=name the same with profiles/name.yaml as params.yaml
+# make test | check | ui | clean | lock
+
+PYTHON ?= python3
+PORT ?= 5000
+
+# dvc runs `python`: let it be the one of the virtual environment, as after `. .venv/bin/activate`.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/.venv
+
+installed := .venv/installed
+
+.PHONY: repro test check ui clean lock
+
+repro: $(installed)
+ifdef PROFILE
+	minimind profile $(PROFILE)
+endif
+	dvc repro
+
+test: $(installed)
+	pytest
+
+check: $(installed)
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest tests/test_house.py tests/test_dvc.py
+
+ui: $(installed)
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --port $(PORT) \
+		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+
+# Outputs and interim states. DVC's cache stays (`dvc checkout` restores the outputs), as do data/own and MLflow's store.
+clean:
+	rm -rf data/raw data/tokenizer data/packed data/reference data/teacher models metrics
+	rm -rf .resume .mypy_cache .pytest_cache .ruff_cache dvc_plots
+
+$(installed): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The newest versions that pyproject.toml allows, of everything. Builds of torch for one kind of device share a pin.
+lock: $(installed)
+	pip-compile --quiet --upgrade --extra dev --strip-extras --allow-unsafe --no-header --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements.lock pyproject.toml
+	sed -i.partial -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements.lock
+	rm requirements.lock.partial

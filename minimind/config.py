@@ -1,0 +1,195 @@
+"""Sections of params.yaml as frozen, typed values.
+
+A stage declares what it reads as a frozen dataclass whose fields are sections of params.yaml, and gets those
+sections and nothing else:
+
+    @dataclass(frozen=True)
+    class Params:
+        seed: int
+        sft: TrainConfig
+
+    params = config.load(Params)
+
+Nothing is guessed: an unknown key, a missing one or a value of another type raises ConfigError, which names the
+key, what stands there and what should. Only a key whose field has a default may be left out. The file is read
+with DVC's own parser, so that DVC and the stage see the same values (`1e-3` is a number, `on` is a string).
+"""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+PARAMS = Path("params.yaml")
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A value in a configuration file that can't be used; the message names the key and says the mend."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How to run on this machine. No stage declares it: a change reruns nothing, alters results by rounding."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    dtype: Literal["auto", "bfloat16", "float32"]
+    threads: int  # 0: every core
+    micro_batch_size: int  # rows in one forward pass; 0: the whole batch
+    compile: Literal["auto", "on", "off"]
+    workers: int  # threads that tokenise; 0: every core
+    evaluation_batch_size: int  # sequences decoded side by side
+
+
+def load(cls: type[T], path: Path = PARAMS) -> T:
+    """The sections of the file `path` that the fields of the dataclass `cls` name; no other is looked at.
+
+    Raises ConfigError.
+    """
+    document = read(path)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for name in names:
+        if name not in document:
+            raise ConfigError(f"{path}: the section `{name}` is missing{_suggestion(name, document)}")
+    return parse(cls, {name: document[name] for name in names}, path)
+
+
+def runtime(path: Path = PARAMS) -> Runtime:
+    """The section `runtime`, apart from `load` because no stage may declare it. Raises ConfigError."""
+    return parse(Runtime, read(path).get("runtime"), path, "runtime")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The whole file as plain dicts, lists and scalars. Raises ConfigError."""
+    try:
+        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: run from the root of the repository") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error}") from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigError(f"{path}:{line} is not YAML: {error.problem}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} is {_shown(document)}, expected sections such as `pretrain:`")
+    return document
+
+
+def parse(cls: type[T], value: object, path: Path, key: str = "") -> T:
+    """`value`, which stands at `key` of the file `path`, as the dataclass `cls`. Raises ConfigError."""
+    if not isinstance(value, dict):
+        raise _mismatch(path, key, value, "keys with values")
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in value:
+        if name not in fields:
+            known = ", ".join(fields)
+            raise ConfigError(
+                f"{path}: `{_join(key, name)}` is not a known key{_suggestion(name, fields)} (known: {known})"
+            )
+    hints = get_type_hints(cls)
+    arguments = {}
+    for name, field in fields.items():
+        if name in value:
+            arguments[name] = _convert(hints[name], value[name], path, _join(key, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{path}: `{_join(key, name)}` is missing: add it ({_expected(hints[name])})")
+    try:
+        return cls(**arguments)
+    except ConfigError:
+        raise
+    except ValueError as error:  # the dataclass's own checks, in __post_init__
+        raise ConfigError(f"{path}: in `{key}`: {error}" if key else f"{path}: {error}") from error
+
+
+def _convert(hint: Any, value: object, path: Path, key: str, expected: str = "") -> Any:
+    """`value` as the type `hint`, one of those that `_expected` can describe."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    expected = expected or _expected(hint)
+    if dataclasses.is_dataclass(hint):
+        return parse(hint, value, path, key)  # type: ignore[arg-type]
+    if origin in (Union, types.UnionType):
+        alternatives = [argument for argument in arguments if argument is not type(None)]
+        assert len(alternatives) == 1, f"{key}: only `X | None` is supported, not {hint}"
+        return None if value is None else _convert(alternatives[0], value, path, key, expected)
+    if origin is Literal:
+        # Compared with their types, because True == 1 in Python.
+        if any(type(value) is type(choice) and value == choice for choice in arguments):
+            return value
+        raise _mismatch(path, key, value, expected + _suggestion(value, [str(choice) for choice in arguments]))
+    if origin in (list, tuple):
+        if not isinstance(value, list):
+            raise _mismatch(path, key, value, expected)
+        if origin is list or arguments[1:] == (...,):
+            hints = [arguments[0]] * len(value)
+        elif len(arguments) == len(value):
+            hints = list(arguments)
+        else:
+            raise _mismatch(path, key, value, expected)
+        items = zip(hints, value, strict=True)
+        return origin(_convert(item_hint, item, path, f"{key}[{i}]") for i, (item_hint, item) in enumerate(items))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise _mismatch(path, key, value, expected)
+        for name in value:
+            if not isinstance(name, str):
+                raise ConfigError(f"{path}: the key {name!r} of `{key}` is no string: put it in quotes")
+        return {name: _convert(arguments[1], item, path, _join(key, name)) for name, item in value.items()}
+    if hint in (object, Any):
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is hint:  # exactly: True is no int here
+        return value
+    raise _mismatch(path, key, value, expected)
+
+
+def _expected(hint: Any) -> str:
+    """The type in words, for messages."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
+    if hint in words:
+        return words[hint]
+    if origin in (Union, types.UnionType):
+        return " or ".join(_expected(argument) for argument in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(str(choice) for choice in arguments)
+    if origin is tuple and arguments[1:] != (...,):
+        return f"a list of {len(arguments)} values"
+    if origin in (list, tuple):
+        return f"a list, each item {_expected(arguments[0])}"
+    return "keys with values"
+
+
+def _mismatch(path: Path, key: str, value: object, expected: str) -> ConfigError:
+    if value is None:
+        return ConfigError(f"{path}: `{key}` is missing or empty, expected {expected}")
+    return ConfigError(f"{path}: `{key}` is {_shown(value)}, expected {expected}")
+
+
+def _shown(value: object) -> str:
+    """What stands in the file, in words: `"abc" (a string)`."""
+    kinds = {int: "a whole number", float: "a number", str: "a string", list: "a list"}
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a group of keys"
+    text = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    return f"{text} ({kinds.get(type(value), type(value).__name__)})"
+
+
+def _suggestion(name: object, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def _join(key: str, name: object) -> str:
+    return f"{key}.{name}" if key else str(name)

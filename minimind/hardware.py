@@ -1,0 +1,30 @@
+"""The device and number format that a process computes with."""
+
+import torch
+
+from minimind.config import Runtime
+
+
+def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
+    """Apply the runtime section to this process, before it computes anything; return the device and dtype.
+
+    `auto` takes CUDA, then MPS, then the CPU, and bf16 where the hardware multiplies it natively.
+    Raises ValueError if the device asked for is not there.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = next(n for n, there in available.items() if there) if runtime.device == "auto" else runtime.device
+    if not available[name]:
+        there = ", ".join(n for n, present in available.items() if present)
+        raise ValueError(f"runtime.device is {name}, which this machine or this torch lacks; it has {there}")
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    # Vanishing softmax tails become denormal numbers, which cost a CPU up to a hundred times as much. Threads
+    # inherit the mode from the one that starts them, so it is set before there are any.
+    torch.set_flush_denormal(True)
+    native = {
+        "cuda": name == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
+        "mps": False,
+        "cpu": torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
+    }
+    bfloat16 = native[name] if runtime.dtype == "auto" else runtime.dtype == "bfloat16"
+    return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32

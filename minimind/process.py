@@ -1,0 +1,115 @@
+"""This process among others: one per stage and workspace, gone when its dvc is gone, stopped by signals in good order.
+
+Killing dvc leaves the stage that it started running, and the next `dvc repro` would start a second one beside it.
+`claim` closes both holes; every stage that runs for more than moments calls it first, most of them by way of
+`resume.Resume`.
+"""
+
+import fcntl
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Self
+
+import psutil
+
+STOPPED = 143  # exit status after SIGTERM, by convention 128 + 15
+
+_SHELLS = {"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"}
+_WATCH_SECONDS = 0.5
+_locks: dict[Path, int] = {}  # file descriptors of the locks that this process holds, by path
+
+
+def claim(stage: str) -> None:
+    """Become the only process of `stage` in this workspace, the current folder, until the process ends.
+
+    Waits, saying for whom, while another holds the stage. Where dvc started this process, SIGTERM arrives soon
+    after dvc has died; if it has died already, exits with status 143.
+    """
+    _follow_dvc()
+    lock(Path(".resume") / stage / "lock")
+
+
+def lock(path: Path) -> None:
+    """Hold an exclusive lock on the file `path` until the process ends; waits, saying for whom, while another does.
+
+    Taking it again is no error. The kernel drops it with the process, however that ends.
+    """
+    path = path.resolve()
+    if path in _locks:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode().strip()
+        print(f"waiting for process {holder or '?'}, which still holds {path}", file=sys.stderr, flush=True)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    _locks[path] = descriptor
+
+
+def locked(path: Path) -> bool:
+    """Whether any process, this one included, holds the lock on the file `path`."""
+    if not path.exists():
+        return False
+    with path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+class Signals:
+    """Turns SIGINT and SIGTERM into `requested`, for a loop that stops at the end of its step. A context manager."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # only there does Python allow handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._previous.clear()
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+
+
+def _follow_dvc() -> None:
+    # Not PR_SET_PDEATHSIG: dvc runs a stage through $SHELL, and dash (Debian's sh) stays between them and lives on.
+    if "DVC_STAGE" not in os.environ:  # run by hand
+        return
+    launcher = _launcher()
+    # A stage is in dvc's process group; whoever adopts orphans is not.
+    if launcher is None or os.getpgid(launcher.pid) != os.getpgrp():
+        print("dvc, which started this stage, is gone: stopping", file=sys.stderr)
+        sys.exit(STOPPED)
+    threading.Thread(target=_watch, args=(launcher,), name="dvc watch", daemon=True).start()
+
+
+def _watch(launcher: psutil.Process) -> None:
+    while _launcher() == launcher:
+        time.sleep(_WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _launcher() -> psutil.Process | None:
+    """The nearest ancestor that is no shell."""
+    try:
+        return next((process for process in psutil.Process().parents() if process.name() not in _SHELLS), None)
+    except psutil.NoSuchProcess:  # an ancestor died while we looked
+        return None

@@ -1,0 +1,176 @@
+"""Interrupted training continues: states on disk, in a folder that belongs to one exact task.
+
+The folder is `$DVC_ROOT/.resume/<stage>/<key>`, outside of what DVC deletes and restores. The key is a digest of
+all that DVC records of the stage before it runs (command, dependencies, parameters), so a state is never taken up
+by a task other than its own.
+
+A finished state is kept, since dvc may die before it has committed the stage's outputs. When dvc.lock says that
+it has, a further run with the same key is one that was forced, and starts from nothing.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from minimind import config, files, process
+
+KEPT_STATES = 2  # per task: if the newest is torn, the one before serves
+KEPT_TASKS = 2  # unfinished ones of other keys: going back to earlier params continues them
+
+
+def fingerprint(stage: str, root: Path) -> dict[str, Any]:
+    """What DVC records of `stage` before running it, as `root`/dvc.yaml declares it and the files are now.
+
+    Returns {"cmd": str, "deps": {path: md5}, "params": {file: {key: value}}}, equal to what DVC writes in dvc.lock.
+    Raises config.ConfigError if the stage is not there, or is a template.
+    """
+    path = root / "dvc.yaml"
+    declaration = config.read(path).get("stages", {}).get(stage)
+    if declaration is None:
+        raise config.ConfigError(f"{path}: no stage `{stage}`: a stage that resumes has its name there")
+    if "cmd" not in declaration or "${" in str(declaration):
+        raise config.ConfigError(f"{path}: the stage `{stage}` is a template: one that resumes is written out")
+    # Entries are names, or names with details: {path: options}, {file: [keys]}.
+    deps = [name for entry in declaration.get("deps", []) for name in ([entry] if isinstance(entry, str) else entry)]
+    params: dict[str, dict[str, Any]] = {}
+    for entry in declaration.get("params", []):
+        for name, keys in {config.PARAMS.name: [entry]}.items() if isinstance(entry, str) else entry.items():
+            values = config.read(root / name)
+            params.setdefault(name, {}).update({key: _value(values, key) for key in keys} if keys else values)
+    return {"cmd": declaration["cmd"], "deps": {name: md5(root / name) for name in deps}, "params": params}
+
+
+def key(task: dict[str, Any]) -> str:
+    """Digest of a fingerprint."""
+    return hashlib.sha256(json.dumps(task, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def md5(path: Path) -> str:
+    """The hash that DVC gives a file or a folder.
+
+    A folder's is the MD5 of a JSON list of its files, followed by ".dir".
+    """
+    if path.is_dir():
+        names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        listing = json.dumps([{"md5": md5(path / name), "relpath": name} for name in names])
+        return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+class Resume:
+    """The states of one task. A context manager, best around all that the stage does.
+
+    Entering claims the stage (process.claim) and its states; from then on SIGINT and SIGTERM set `stop_requested`,
+    and the loop saves and exits with status 143. Leaving without an exception marks the task as finished.
+
+    `stage` is the stage's name, unless DVC tells it; `part` tells several trainings of one stage apart.
+    """
+
+    def __init__(self, stage: str, part: str = ""):
+        self.stage = os.environ.get("DVC_STAGE", stage)
+        self.part = part
+        self._signals = process.Signals()
+
+    def __enter__(self) -> Self:
+        process.claim(self.stage)
+        workspace = Path.cwd()  # not $DVC_ROOT, when `dvc exp run --temp` works in a copy
+        task = fingerprint(self.stage, workspace)
+        base = Path(os.environ.get("DVC_ROOT", workspace)) / ".resume" / self.stage
+        process.lock(base / key(task) / "lock")  # against the same task in another workspace
+        self.folder = base / key(task) / self.part
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _prune(base, key(task))
+        if self._marker.exists() and _committed(self.stage, task, workspace, self._marker):
+            for path in [self._marker, *self._states()]:
+                path.unlink()
+        self._signals.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._signals.__exit__()
+        if kind is None:
+            self.finish()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether SIGINT or SIGTERM has arrived."""
+        return self._signals.requested
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the state reached after `step` steps; the newest two are kept.
+
+        `state` holds tensors, numbers, strings and containers of them.
+        """
+        partial = self.folder / "partial"
+        with partial.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.rename(self.folder / f"{step:09d}.{files.sha256(partial)}.pt")
+        for path in self._states()[KEPT_STATES:]:
+            path.unlink()
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest intact state, its tensors on the CPU, or None. Torn files are passed over, with a warning."""
+        for path in self._states():
+            if files.sha256(path) == path.name.split(".")[1]:
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                return state
+            print(f"{path} is torn: taking the state before it", file=sys.stderr)
+        return None
+
+    def finish(self) -> None:
+        """Mark the task as finished; its last state stays."""
+        for path in self._states()[1:]:
+            path.unlink()
+        files.write_text(self._marker, "")
+
+    @property
+    def _marker(self) -> Path:
+        return self.folder / "finished"
+
+    def _states(self) -> list[Path]:
+        """Newest first."""
+        return sorted(self.folder.glob("*.*.pt"), reverse=True)
+
+
+def _value(values: dict[str, Any], dotted: str) -> Any:
+    value: Any = values
+    for name in dotted.split("."):
+        value = value[name]
+    return value
+
+
+def _committed(stage: str, task: dict[str, Any], workspace: Path, marker: Path) -> bool:
+    """Whether DVC has recorded this task in dvc.lock since it was marked as finished.
+
+    DVC writes dvc.lock anew at each commit, also if nothing in it changes.
+    """
+    path = workspace / "dvc.lock"
+    if not path.exists() or path.stat().st_mtime_ns < marker.stat().st_mtime_ns:
+        return False
+    record = config.read(path).get("stages", {}).get(stage, {})
+    deps = {dep["path"]: dep.get("md5") for dep in record.get("deps", [])}
+    return task == {"cmd": record.get("cmd"), "deps": deps, "params": record.get("params", {})}
+
+
+def _prune(base: Path, own: str) -> None:
+    """Remove the states of other tasks that are finished, and all but the newest few that are not."""
+    others = [path for path in base.iterdir() if path.is_dir() and path.name != own]
+    unfinished = []
+    for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        if process.locked(path / "lock"):
+            continue
+        unfinished.append(path)
+        if list(path.rglob("finished")) or len(unfinished) > KEPT_TASKS:
+            shutil.rmtree(path)

@@ -1,0 +1,42 @@
+"""Next-token prediction on packed rows: pretraining and supervised fine-tuning differ only in their targets."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minimind.batches import Batch
+from minimind.losses import IGNORE
+from minimind.model import Decoder
+
+
+class Language:
+    """Cross-entropy, in nats, summed over the targets; one loss unit per target token."""
+
+    def weight(self, batch: Batch) -> int:
+        """Number of target tokens."""
+        return int((batch["targets"] != IGNORE).sum())
+
+    def __call__(self, model: Decoder, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Summed loss of the batch, with the router's balance loss counted once per target token."""
+        hidden, balance = model(batch["ids"], batch["documents"])
+        targets = batch["targets"]
+        logits = model.logits(hidden).flatten(0, 1)
+        loss = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")
+        if model.config.use_moe:
+            tokens_per_row = (targets != IGNORE).sum(1)
+            loss = loss + model.config.router_aux_loss_coef * (balance * tokens_per_row).sum()
+        return loss, {}
+
+
+@torch.no_grad()
+def bits_per_byte(model: Decoder, batches: Iterable[Batch], target_bytes: int) -> float:
+    """Cross-entropy of the targets in bits, divided by the UTF-8 bytes they stand for: independent of the tokenizer."""
+    nats = 0.0
+    for batch in batches:
+        hidden, _ = model(batch["ids"], batch["documents"])
+        logits = model.logits(hidden).flatten(0, 1)
+        nats += F.cross_entropy(logits, batch["targets"].flatten(), ignore_index=IGNORE, reduction="sum").item()
+    return nats / math.log(2) / target_bytes

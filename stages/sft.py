@@ -1,0 +1,49 @@
+"""Stage sft: base model + packed conversations → chat model; a share of pretraining rows is replayed."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from minimind import checkpoint, config, hardware
+from minimind.batches import Batches, Source, validation
+from minimind.model import Decoder
+from minimind.objectives.language import Language, bits_per_byte
+from minimind.rows import Rows
+from minimind.train import TrainConfig, fit
+
+
+@dataclass(frozen=True)
+class SftConfig(TrainConfig):
+    replay: float = 0.1  # share of each batch that is pretraining rows, so that facts are not forgotten
+
+
+@dataclass(frozen=True)
+class Params:
+    seed: int
+    sft: SftConfig
+
+
+def main(
+    base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path
+) -> None:
+    params, runtime = config.load(Params), config.runtime()
+    device, dtype = hardware.setup(runtime)
+    rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")
+    sources = [Source(rows, 1 - params.sft.replay)]
+    if params.sft.replay > 0:
+        sources.append(Source(Rows.open(replayed, "train"), params.sft.replay))
+
+    def validate(model: Decoder) -> dict[str, float]:
+        batches = validation(Source(held_out), params.sft.batch_size)
+        return {"bits_per_byte": bits_per_byte(model, batches, held_out.target_bytes)}
+
+    fit(
+        "sft", params, checkpoint.load(base, dtype).to(device), Language(),
+        Batches(sources, params.sft.batch_size, params.seed), params.sft, runtime, validate=validate,
+        inputs={"parent": base, "data": packed, "replay": replayed, "tokenizer": tokenizer},
+        tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,161 @@
+"""The decoder against transformers, and its own promises: isolation of documents, caching, seeds, counts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+from minimind.model import Cache, Decoder, ModelConfig, document_mask, document_positions
+
+DENSE = ModelConfig(
+    hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=80,
+    qk_norm_init=1.6, vocab_size=97,
+)  # fmt: skip
+MIXTURE = replace(DENSE, use_moe=True, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32)
+CONFIGS = {"qwen3": DENSE, "llama": replace(DENSE, qk_norm=False), "untied": replace(DENSE, tie_word_embeddings=False)}
+
+
+def reference(model: Decoder) -> torch.nn.Module:
+    """The transformers model with the same weights."""
+    c = model.config
+    shared = {
+        "vocab_size": c.vocab_size, "hidden_size": c.hidden_size, "intermediate_size": c.intermediate_size,
+        "num_hidden_layers": c.num_hidden_layers, "num_attention_heads": c.num_attention_heads,
+        "num_key_value_heads": c.num_key_value_heads, "head_dim": c.head_dim, "rms_norm_eps": c.rms_norm_eps,
+        "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
+        "tie_word_embeddings": c.tie_word_embeddings, "max_position_embeddings": c.max_position_embeddings,
+    }  # fmt: skip
+    if c.use_moe:
+        moe = {"num_experts": c.num_experts, "num_experts_per_tok": c.num_experts_per_tok, "norm_topk_prob": True}
+        theirs = Qwen3MoeForCausalLM(Qwen3MoeConfig(**shared, **moe, moe_intermediate_size=c.expert_width))
+        state = stack_experts(model.state_dict(), c)
+    else:
+        theirs = (
+            Qwen3ForCausalLM(Qwen3Config(**shared)) if c.qk_norm else LlamaForCausalLM(LlamaConfig(**shared))
+        )  # fmt: skip
+        state = model.state_dict()
+    missing, unexpected = theirs.load_state_dict(state, strict=False)
+    assert not unexpected
+    assert set(missing) <= {"lm_head.weight"}
+    theirs.tie_weights()
+    return theirs.eval()
+
+
+def stack_experts(state: dict[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
+    """One tensor for all experts of a layer, as transformers 5 keeps them in memory."""
+    stacked = {name: value for name, value in state.items() if ".experts." not in name}
+    for i in range(config.num_hidden_layers):
+        prefix = f"model.layers.{i}.mlp.experts."
+        parts = {
+            kind: torch.stack([state[f"{prefix}{e}.{kind}_proj.weight"] for e in range(config.num_experts)])
+            for kind in ("gate", "up", "down")
+        }
+        stacked[prefix + "gate_up_proj"] = torch.cat((parts["gate"], parts["up"]), 1)
+        stacked[prefix + "down_proj"] = parts["down"]
+    return stacked
+
+
+def randomised(config: ModelConfig) -> Decoder:
+    """A model whose every parameter, the norms' too, differs from its start, so that a mix-up shows."""
+    model = Decoder(config).initialise(1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize("config", [*CONFIGS.values(), MIXTURE], ids=[*CONFIGS, "moe"])
+def test_logits_and_gradients_equal_transformers(config: ModelConfig) -> None:
+    model, ids = randomised(config), torch.randint(0, 97, (3, 40), generator=torch.Generator().manual_seed(3))
+    theirs = reference(model)
+    hidden, _ = model(ids, torch.ones_like(ids))
+    logits, expected = model.logits(hidden), theirs(ids).logits
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    logits.logsumexp(-1).sum().backward()
+    expected.logsumexp(-1).sum().backward()
+    named = dict(theirs.named_parameters())
+    for name in ("model.embed_tokens.weight", "model.layers.1.self_attn.k_proj.weight", "model.norm.weight"):
+        torch.testing.assert_close(dict(model.named_parameters())[name].grad, named[name].grad, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", [DENSE, MIXTURE], ids=["dense", "moe"])
+def test_documents_of_a_row_do_not_see_each_other(config: ModelConfig) -> None:
+    model, lengths = randomised(config), [7, 1, 20]
+    ids = torch.randint(0, 97, (1, 32), generator=torch.Generator().manual_seed(4))
+    documents = torch.tensor([[1] * 7 + [2] + [3] * 20 + [0] * 4])
+    packed, _ = model(ids, documents)
+    start = 0
+    for length in lengths:
+        part = ids[:, start : start + length]
+        alone, _ = model(part, torch.ones_like(part))
+        torch.testing.assert_close(packed[:, start : start + length], alone, atol=1e-5, rtol=1e-5)
+        start += length
+    assert packed.isfinite().all()
+
+
+def test_positions_restart_and_mask_is_causal_within_documents() -> None:
+    documents = torch.tensor([[1, 1, 2, 2, 2, 0, 0]])
+    assert document_positions(documents).tolist() == [[0, 1, 0, 1, 2, 0, 1]]
+    mask = document_mask(documents)[0]
+    assert mask.diagonal().all()
+    assert [row.nonzero().flatten().tolist() for row in mask] == [[0], [0, 1], [2], [2, 3], [2, 3, 4], [5], [5, 6]]
+
+
+def test_cached_decoding_equals_one_pass() -> None:
+    model, ids = randomised(DENSE), torch.randint(0, 97, (2, 12), generator=torch.Generator().manual_seed(5))
+    whole, _ = model(ids, torch.ones_like(ids))
+    cache = Cache(DENSE, 2, 12, torch.float32, "cpu")
+    pieces = []
+    for start, end in [(0, 5), (5, 6), (6, 12)]:
+        T = end - start
+        bias = torch.full((T, end), float("-inf")).triu(start + 1).expand(2, 1, T, end)
+        positions = torch.arange(start, end).expand(2, T)
+        pieces.append(model(ids[:, start:end], positions=positions, bias=bias, cache=cache)[0])
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_a_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    first, again, other = (Decoder(DENSE).initialise(seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+
+
+def test_counts_are_those_of_minimind() -> None:
+    """The published sizes of the family, to the unit (dense and mixture of experts)."""
+    with torch.device("meta"):
+        dense = ModelConfig(768, 8, 8, 4, 2432, vocab_size=6400)
+        assert Decoder(dense).num_parameters() == 63_912_192
+        mixture = Decoder(replace(dense, use_moe=True, num_experts=4, num_experts_per_tok=1))
+    assert mixture.num_parameters() == 198_416_640
+    assert mixture.num_parameters(active=True) == 63_936_768
+
+
+def test_balance_loss_is_one_when_balanced_and_ignores_padding() -> None:
+    model = randomised(MIXTURE)
+    for layer in model.model.layers:
+        torch.nn.init.zeros_(layer.mlp.gate.weight)  # type: ignore[union-attr]
+    ids = torch.randint(0, 97, (1, 16), generator=torch.Generator().manual_seed(6))
+    _, balanced = model(ids, torch.ones_like(ids))
+    torch.testing.assert_close(balanced, torch.ones(1))
+    skewed = randomised(MIXTURE)
+    documents = torch.tensor([[1] * 10 + [0] * 6])
+    _, padded = skewed(ids, documents)
+    _, alone = skewed(ids[:, :10], documents[:, :10])
+    torch.testing.assert_close(padded, alone)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"hidden_size": 50}, "model.hidden_size 50"),
+        ({"num_key_value_heads": 3}, "model.num_key_value_heads"),
+        ({"head_dim": 7}, "model.head_dim 7"),
+        ({"use_moe": True, "num_experts_per_tok": 9}, "model.num_experts_per_tok 9"),
+    ],
+)
+def test_impossible_shapes_are_refused_by_name(change: dict[str, int], named: str) -> None:
+    fields = {**{name: getattr(DENSE, name) for name in DENSE.__dataclass_fields__}, "head_dim": None}
+    with pytest.raises(ValueError, match=named):
+        ModelConfig(**{**fields, **change})

@@ -1,0 +1,191 @@
+"""The loop: learning, exact splitting, bit-exact resuming, and refusing what is not finite."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from minimind import files
+from minimind.batches import Batch, Batches, Source
+from minimind.config import Runtime
+from minimind.model import Decoder, ModelConfig
+from minimind.objectives.language import Language, bits_per_byte
+from minimind.process import STOPPED
+from minimind.rows import Rows, RowWriter
+from minimind.train import TrainConfig, TrainingError, curve_text, forward_function, train
+
+MODEL = ModelConfig(32, 2, 4, 2, 48, qk_norm_init=1.6, vocab_size=64)
+CONFIG = TrainConfig(batch_size=8, steps=12, warmup_steps=2, log_every=2, validate_every=4, save_every=5)
+RUNTIME = Runtime("cpu", "float32", 1, 0, "off", 1, 8)
+
+
+class States:
+    """Stands where `resume.Resume` does, keeping states in memory; asks for a stop after so many saves or steps."""
+
+    folder = Path("memory")
+
+    def __init__(self, stop_at: int | None = None):
+        self.saved: dict[str, Any] | None = None
+        self.steps: list[int] = []
+        self.stop_at, self.asked = stop_at, 0
+
+    @property
+    def stop_requested(self) -> bool:
+        self.asked += 1
+        return self.asked == self.stop_at
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        self.steps.append(step)
+        path = Path(self.path)
+        torch.save(state, path)
+        self.saved = torch.load(path, weights_only=True)
+
+    def load(self) -> dict[str, Any] | None:
+        return self.saved
+
+    path = ""
+
+
+class Silence:
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        assert step > 0
+        assert all(isinstance(value, float) for value in metrics.values())
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Rows:
+    """Documents that count upwards, of uneven length and with uneven masks."""
+    generator = torch.Generator().manual_seed(0)
+    with RowWriter(tmp_path / "train.arrow", 24, 64) as writer:
+        for _ in range(40):
+            start, length = (int(torch.randint(1, high, (1,), generator=generator)) for high in (30, 20))
+            tokens = list(range(start, start + length + 2))
+            learn = [0, *(int(x) for x in torch.randint(0, 2, (length + 1,), generator=generator))]
+            writer.add([(tokens, learn, len(tokens))])
+    files.write_manifest(tmp_path)
+    return Rows.open(tmp_path, "train")
+
+
+def run(rows: Rows, tmp_path: Path, states: States, config: TrainConfig = CONFIG, runtime: Runtime = RUNTIME) -> Decoder:
+    states.path = str(tmp_path / "state.pt")
+    model = Decoder(MODEL).initialise(0)
+    batches = Batches([Source(rows)], config.batch_size, 1)
+    train(
+        model, Language(), batches, config, validate=lambda model: {"number": float(model.num_parameters())},
+        resume=states, run=Silence(), runtime=runtime, curve=tmp_path / "curve.tsv",  # type: ignore[arg-type]
+    )  # fmt: skip
+    return model
+
+
+def digest(model: Decoder) -> str:
+    return hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in model.parameters())).hexdigest()
+
+
+def test_it_learns(rows: Rows, tmp_path: Path) -> None:
+    batches = [Batches([Source(rows)], 40, 1).at(0)]
+    before = bits_per_byte(Decoder(MODEL).initialise(0), batches, rows.target_bytes)
+    after = bits_per_byte(run(rows, tmp_path, States(), replace(CONFIG, steps=60)), batches, rows.target_bytes)
+    assert after < before / 2
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 5, 11])
+def test_an_interrupted_run_ends_with_the_same_bits(rows: Rows, tmp_path: Path, stop_at: int) -> None:
+    whole = digest(run(rows, tmp_path, States()))
+    curve = (tmp_path / "curve.tsv").read_bytes()
+    (tmp_path / "curve.tsv").unlink()
+    states = States(stop_at)
+    with pytest.raises(SystemExit) as stopped:
+        run(rows, tmp_path, states)
+    assert stopped.value.code == STOPPED
+    assert states.steps[-1] == stop_at
+    assert not (tmp_path / "curve.tsv").exists()
+    assert digest(run(rows, tmp_path, states)) == whole
+    assert (tmp_path / "curve.tsv").read_bytes() == curve
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_repeated_run_ends_with_the_same_bits(rows: Rows, tmp_path: Path, optimizer: Any) -> None:
+    config = replace(CONFIG, optimizer=optimizer)
+    first, second = (run(rows, tmp_path, States(), config) for _ in range(2))
+    assert digest(first) == digest(second)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4, 8])
+def test_gradients_do_not_depend_on_the_split(rows: Rows, parts: int) -> None:
+    model = Decoder(MODEL, torch.float64).initialise(0).double()
+    batch = Batches([Source(rows)], 8, 1).at(0)
+    weight = Language().weight(batch)
+
+    def gradients(size: int) -> list[Tensor]:
+        model.zero_grad()
+        for start in range(0, 8, size):
+            part: Batch = {name: value[start : start + size] for name, value in batch.items()}
+            (Language()(model, part)[0] / weight).backward()
+        return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    for mine, whole in zip(gradients(8 // parts), gradients(8), strict=True):
+        torch.testing.assert_close(mine, whole, atol=1e-6, rtol=1e-5)
+
+
+def test_the_micro_batch_changes_rounding_only(rows: Rows, tmp_path: Path) -> None:
+    whole = run(rows, tmp_path, States())
+    split = run(rows, tmp_path, States(), runtime=replace(RUNTIME, micro_batch_size=3))
+    for first, second in zip(whole.parameters(), split.parameters(), strict=True):
+        torch.testing.assert_close(first, second, atol=2e-2, rtol=2e-2)  # Muon iterates in bf16
+
+
+def test_a_loss_that_is_not_finite_stops_before_anything_is_overwritten(rows: Rows, tmp_path: Path) -> None:
+    states = States()
+    with pytest.raises(TrainingError, match="step .*learning rate"):
+        run(rows, tmp_path, states, replace(CONFIG, learning_rate=1e30, matrix_learning_rate=1e30, grad_clip=1e30))
+    assert states.steps == []
+    assert not (tmp_path / "curve.tsv").exists()
+
+
+def test_compiled_and_eager_agree(rows: Rows) -> None:
+    model = Decoder(MODEL).initialise(0)
+    batch = Batches([Source(rows)], 8, 1).at(0)
+    losses = {}
+    for mode in ("on", "off"):
+        forward = forward_function(model, Language(), replace(RUNTIME, compile=mode), 1)  # type: ignore[arg-type]
+        model.zero_grad()
+        loss, _ = forward(batch)
+        loss.backward()
+        losses[mode] = (loss.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None])
+    torch.testing.assert_close(losses["on"][0], losses["off"][0])
+    for compiled, eager in zip(losses["on"][1], losses["off"][1], strict=True):
+        torch.testing.assert_close(compiled, eager, atol=1e-4, rtol=1e-4)
+
+
+def test_language_loss_is_cross_entropy_over_the_targets(rows: Rows) -> None:
+    model = Decoder(MODEL).initialise(0)
+    batch = Batches([Source(rows)], 8, 1).at(0)
+    loss, _ = Language()(model, batch)
+    logits = model.logits(model(batch["ids"], batch["documents"])[0]).double().log_softmax(-1)
+    places = (batch["targets"] >= 0).nonzero().tolist()
+    expected = -sum(logits[b, t, batch["targets"][b, t]] for b, t in places)
+    assert Language().weight(batch) == len(places)
+    torch.testing.assert_close(loss.double(), torch.as_tensor(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_a_curve_is_a_table_with_gaps() -> None:
+    text = curve_text([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5, "validation_number": 3.25}])
+    assert text == "step\tloss\tvalidation_number\n1\t2\t\n2\t1.5\t3.25\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"steps": 0}, "steps or epochs"),
+        ({"epochs": 1.0}, "steps or epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"validate_every": 5}, "multiple of log_every"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        replace(CONFIG, **change)

@@ -44,9 +44,10 @@ $(installed): requirements.lock pyproject.toml
 	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# The newest versions that pyproject.toml allows, of everything. Builds of torch for one kind of device share a pin.
+# Pins for what pyproject.toml asks for; pins that exist stay, `make lock UPGRADE=--upgrade` moves them to the newest.
+# Builds of torch for different devices share one pin, so the build's name is cut off.
 lock: $(installed)
-	pip-compile --quiet --upgrade --extra dev --strip-extras --allow-unsafe --no-header --no-emit-index-url \
+	pip-compile --quiet $(UPGRADE) --extra dev --strip-extras --unsafe-package pip --no-header --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements.lock pyproject.toml
 	sed -i.partial -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements.lock
 	rm requirements.lock.partial

@@ -1,8 +1,14 @@
 """The device and number format that a process computes with."""
 
+import ctypes
+import sys
+
 import torch
 
 from minimind.config import Runtime
+
+# glibc's mallopt: parameters of malloc.h, and what they are set to, in bytes.
+_MALLOC = {"M_MMAP_THRESHOLD": (-3, 2**31 - 1), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**28)}
 
 
 def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
@@ -16,6 +22,8 @@ def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
     if not available[name]:
         there = ", ".join(n for n, present in available.items() if present)
         raise ValueError(f"runtime.device is {name}, which this machine or this torch lacks; it has {there}")
+    if name == "cpu":
+        _keep_memory()
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     # Vanishing softmax tails become denormal numbers, which cost a CPU up to a hundred times as much. Threads
@@ -28,3 +36,11 @@ def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
     }
     bfloat16 = native[name] if runtime.dtype == "auto" else runtime.dtype == "bfloat16"
     return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32
+
+
+def _keep_memory() -> None:
+    """Let malloc keep what is freed. By default it hands large blocks back and faults them in anew, every step."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter, value in _MALLOC.values():
+            mallopt(parameter, value)

@@ -47,7 +47,7 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 by_shape[parameter.shape].append(parameter)
             for shape, parameters in by_shape.items():
-                gradients = torch.stack([p.grad for p in parameters])
+                gradients = torch.stack([p.grad for p in parameters if p.grad is not None])
                 momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
                 average = torch.stack(momenta).lerp_(gradients, 1 - group["momentum"])
                 for kept, new in zip(momenta, average, strict=True):
@@ -72,11 +72,12 @@ def build(
     Hidden matrices go to Muon at `matrix_learning_rate` (or, with "adamw", to AdamW); embeddings, output layer,
     router gates and norms go to AdamW at `learning_rate`. Only hidden matrices decay.
     """
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         hidden = parameter.ndim == 2 and not any(part in name for part in ("embed_tokens", "lm_head", "mlp.gate."))
         (matrices if hidden else rest).append(parameter)
-    groups = [{"params": rest, "weight_decay": 0.0}]
+    groups: list[dict[str, object]] = [{"params": rest, "weight_decay": 0.0}]
     if optimizer == "adamw":
         groups.append({"params": matrices, "weight_decay": weight_decay})
     adamw = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=1e-8, fused=True)

@@ -89,8 +89,9 @@ class Resume:
         self.folder.mkdir(parents=True, exist_ok=True)
         _prune(base, key(task))
         if self._marker.exists() and _committed(self.stage, task, workspace, self._marker):
-            for path in [self._marker, *self._states()]:
-                path.unlink()
+            for path in self.folder.iterdir():
+                if path.is_file() and path.name != "lock":
+                    path.unlink()
         self._signals.__enter__()
         return self
 

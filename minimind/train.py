@@ -148,7 +148,7 @@ def train(
         if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
             raise TrainingError(
                 f"step {step}: loss {sums['loss'] / weight}, gradient norm {norm}. Lower the learning rate or "
-                f"look at the batch of step {step} (seed {batches.seed}); the last good state is kept in {resume.folder}"
+                f"look at the batch of step {step} (seed {batches.seed}); the last good state is in {resume.folder}"
             )
         for optimizer in optimizers:
             optimizer.step()
@@ -204,7 +204,7 @@ def fit(
     `params` are the stage's sections and `inputs` its folders by role; both enter the checkpoint's lineage.
     """
     lineage = checkpoint.lineage(stage, inputs, params)
-    with Resume(stage, part) as resume, tracking.start(part or stage, params, inputs=inputs) as run:
+    with Resume(stage, part) as resume, tracking.start(part or stage, params, inputs=lineage["inputs"]) as run:
         final = train(
             model, objective, batches, config, validate=validate, resume=resume, run=run, runtime=runtime, curve=curve
         )
@@ -220,7 +220,13 @@ def final_metrics(line: dict[str, float]) -> dict[str, float]:
 
 
 def curve_text(lines: list[dict[str, float]]) -> str:
-    """A curve as tab-separated text; a value that a line lacks is left empty."""
+    """A curve as tab-separated text: counts whole, the rest to six digits; what a line lacks is left empty."""
     names = list(dict.fromkeys(name for line in lines for name in line))
-    rows = ["\t".join(f"{line[name]:.6g}" if name in line else "" for name in names) for line in lines]
+
+    def cell(value: float | None) -> str:
+        if value is None:
+            return ""
+        return str(value) if isinstance(value, int) else f"{value:.6g}"
+
+    rows = ["\t".join(cell(line.get(name)) for name in names) for line in lines]
     return "\n".join(["\t".join(names), *rows]) + "\n"

@@ -23,9 +23,7 @@ class Params:
     sft: SftConfig
 
 
-def main(
-    base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path
-) -> None:
+def main(base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")

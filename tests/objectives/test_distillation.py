@@ -104,7 +104,7 @@ def random_batch(teacher: Decoder, k: int, rows: int = 8, length: int = 16, seed
         "ids": ids,
         "targets": targets,
         "documents": documents,
-        "teacher_ids": teacher_ids.masked_fill(missing, 0).to(torch.uint16),
+        "teacher_ids": teacher_ids.masked_fill(missing, 0).to(torch.int16),
         "teacher_logprobs": teacher_logprobs.masked_fill(missing, 0).half(),
     }
 

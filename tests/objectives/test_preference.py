@@ -74,7 +74,7 @@ def transformers_model(model: Decoder) -> Any:
         Qwen3Config(
             vocab_size=c.vocab_size, hidden_size=c.hidden_size, intermediate_size=c.intermediate_size,
             num_hidden_layers=c.num_hidden_layers, num_attention_heads=c.num_attention_heads,
-            num_key_value_heads=c.num_key_value_heads, head_dim=c.head_dim, rms_norm_eps=c.rms_norm_eps,
+            num_key_value_heads=c.num_key_value_heads, head_dim=c.head_width, rms_norm_eps=c.rms_norm_eps,
             rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta}, tie_word_embeddings=True,
             max_position_embeddings=c.max_position_embeddings, pad_token_id=0, bos_token_id=1, eos_token_id=2,
         )
@@ -89,7 +89,8 @@ def trl_trainer(policy: Decoder, reference: Decoder, folder: Path, **loss: Any) 
     from datasets import Dataset
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
-    from trl import DPOConfig, DPOTrainer
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
 
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(CONFIG.vocab_size)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -105,7 +106,7 @@ def trl_trainer(policy: Decoder, reference: Decoder, folder: Path, **loss: Any) 
     )  # fmt: skip
 
 
-CASES = {
+CASES: dict[str, tuple[Preference, dict[str, Any]]] = {
     "dpo": (Preference(0.3), {"loss_type": ["sigmoid"]}),
     "with likelihood": (Preference(0.3, nll=0.5), {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]}),
     "normalised": (Preference(0.3, length_normalised=True), {"loss_type": ["sigmoid_norm"]}),

@@ -1,0 +1,100 @@
+"""The benchmark: items of twelve families in turn, all different, for dev or test.
+
+Two further scores are read off the same items by `stages.evaluate`: over-refusal and clean answers, for which the
+items on seen and held-out facts carry "refusals" (what a refusal begins with) and "clean" (the clean answer).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from minimind.atlas import stories
+from minimind.atlas.exercises import Draw, dump
+from minimind.atlas.facts import COUNTRIES, LANGUAGES, RELATIONS, VALUES, Language
+from minimind.atlas.families import DRAWS
+from minimind.atlas.random import Random
+from minimind.atlas.splits import Split
+from minimind.atlas.wording import CLOZES, REFUSALS, SPACE
+
+_NUM_CHOICES = 4
+_MAX_REPEATS = 1000  # equal draws in a row after which a family counts as exhausted
+
+Item = dict[str, Any]
+
+
+class ExhaustedError(ValueError):
+    """More items were asked for than a family has."""
+
+
+def _know(random: Random, language: Language, split: Split) -> Item:
+    """A fact, seen or held out, in words that training never uses; the choices are values of its relation."""
+    country, relation = random.choice(COUNTRIES), random.choice(RELATIONS)
+    context = random.choice(CLOZES[split][language][relation]).format(c=country.name[language])
+    right = country.facts[relation][language]
+    wrong = [value for value in VALUES[relation][language] if value != right]
+    space, stop = SPACE[language], {"en": ".", "zh": "。"}[language]
+    return _choice(random, context, f"{space}{right}{stop}", [f"{space}{value}{stop}" for value in wrong])
+
+
+def _story(random: Random, language: Language, split: Split) -> Item:
+    """Where somebody or something is at the end of a story."""
+    story = stories.tell(random, language, split)
+    subject = stories.draw_subject(random, story)
+    right = story.place[subject]
+    wrong = [place for place in stories.PLACES[language] if place != right]
+    space = SPACE[language]
+    context = story.text + space + story.beginning(subject).rstrip()
+    return _choice(random, context, space + story.ending(right), [space + story.ending(place) for place in wrong])
+
+
+def _choice(random: Random, context: str, right: str, wrong: list[str]) -> Item:
+    choices = random.shuffle([right, *random.sample(wrong, _NUM_CHOICES - 1)])
+    return {"kind": "choice", "context": context, "choices": choices, "answer": choices.index(right)}
+
+
+def _generate(draw: Draw) -> Callable[[Random, Language, Split], Item]:
+    def item(random: Random, language: Language, split: Split) -> Item:
+        exercise = draw(random, language, split)
+        if exercise.call:
+            return {
+                "kind": "tool",
+                "messages": exercise.messages,
+                "tools": exercise.tools,
+                "call": exercise.call,
+                "result": exercise.after_call[0]["content"],
+                "verify": exercise.verify,
+            }
+        fields = {"kind": "generate", "messages": exercise.messages, "verify": exercise.verify}
+        if exercise.family in ("seen", "heldout"):
+            return fields | {"clean": exercise.reply["content"], "refusals": list(REFUSALS.values())}
+        return fields
+
+    return item
+
+
+FAMILIES: dict[str, Callable[[Random, Language, Split], Item]] = {
+    "know": _know,
+    "story": _story,
+    **{family: _generate(draw) for family, draw in DRAWS.items() if family != "element"},
+}
+
+
+def items(split: Split, count: int, seed: int) -> Iterator[Item]:
+    """`count` different items, of each family in turn and in both languages by turns.
+
+    Raises ExhaustedError where a family has not so many.
+    """
+    random = {family: Random(f"{split}/{seed}/{family}") for family in FAMILIES}
+    asked: set[str] = set()
+    for i in range(count):
+        number, place = divmod(i, len(FAMILIES))
+        family = list(FAMILIES)[place]
+        language = LANGUAGES[number % len(LANGUAGES)]
+        for _ in range(_MAX_REPEATS):
+            item = FAMILIES[family](random[family], language, split)
+            question = dump(item.get("messages") or item["context"])
+            if question not in asked:
+                break
+        else:
+            raise ExhaustedError(f"the atlas has no {number + 1} different items of family {family}: ask for fewer")
+        asked.add(question)
+        yield {"id": f"{split}-{family}-{number:04d}", "family": family, "language": language, **item}

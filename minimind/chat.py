@@ -1,0 +1,271 @@
+"""Conversations: MiniMind's schema → text → token ids and what is to be learned of them.
+
+What a message says can never act as a marker. The template is rendered with every value replaced by a placeholder,
+so that markers are recognised in the template's own text only; values are put back afterwards and encoded by a
+tokenizer that knows no markers. What is learned are the template's `{% generation %}` blocks.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import nodes, pass_context
+from jinja2.exceptions import TemplateError
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from minimind import tokenizer
+from minimind.tokenizer import SPECIAL_TOKENS
+
+FEW_TEXTS = 64  # fewer are encoded sooner than threads are woken
+ROLES = ("system", "user", "assistant", "tool")
+
+
+class ConversationError(ValueError):
+    """Messages that are no conversation; the text names the message and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages and tools as the template reads them: JSON strings parsed, unknown keys gone."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None = None
+    enable_thinking: bool | None = None
+
+    @classmethod
+    def of(cls, messages: object, tools: object = None, enable_thinking: bool | None = None) -> "Conversation":
+        """Check messages in MiniMind's or OpenAI's schema and bring them into one form. Raises ConversationError.
+
+        A message is {"role", "content", "reasoning_content"?, "tools"? (on a system message), "tool_calls"?}. Tools,
+        tool calls and the calls' arguments may be values or JSON text.
+        """
+        if not isinstance(messages, list) or not messages:
+            raise ConversationError("the messages are no list, or an empty one")
+        checked = []
+        for number, message in enumerate(messages, 1):
+            try:
+                checked.append(_message(message))
+                own_tools = message.get("tools") if message["role"] == "system" else None
+            except ConversationError as error:
+                raise ConversationError(f"message {number}: {error}") from None
+            if own_tools and tools:
+                raise ConversationError(f"message {number}: a second list of tools")
+            tools = own_tools or tools
+        return cls(checked, _objects(tools, "tools") or None, enable_thinking)
+
+    def thinks(self) -> bool:
+        """Whether any answer comes with a thought."""
+        answers = [message for message in self.messages if message["role"] == "assistant"]
+        return any("reasoning_content" in m or m["content"].lstrip().startswith("<think>") for m in answers)
+
+
+def _message(message: object) -> dict[str, Any]:
+    if not isinstance(message, dict):
+        raise ConversationError("is no JSON object")
+    role = message.get("role")
+    if role not in ROLES:
+        raise ConversationError(f"the role is {role!r}, expected one of {', '.join(ROLES)}")
+    calls = [_call(call) for call in _objects(message.get("tool_calls"), "tool_calls")] if role == "assistant" else []
+    content = message.get("content")
+    if content is None and calls:
+        content = ""
+    reasoning = (message.get("reasoning_content") or "") if role == "assistant" else ""
+    for name, text in (("content", content), ("reasoning_content", reasoning)):
+        if not isinstance(text, str):
+            raise ConversationError(f"the {name} is {type(text).__name__}, expected text")
+        _encodable(text)
+    checked: dict[str, Any] = {"role": role, "content": content}
+    if reasoning.strip():
+        checked["reasoning_content"] = reasoning
+    if calls:
+        checked["tool_calls"] = calls
+    return checked
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function") or call
+    name, arguments = (function.get("name"), function.get("arguments")) if isinstance(function, dict) else (None, None)
+    if isinstance(arguments, str):
+        arguments = _parsed(arguments, "arguments of a tool call")
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise ConversationError("a tool call wants a name and an object of arguments")
+    return {"name": name, "arguments": arguments}
+
+
+def _objects(value: object, name: str) -> list[dict[str, Any]]:
+    """A list of JSON objects, given as such or as JSON text; nothing is an empty list."""
+    if not value:
+        return []
+    parsed = _parsed(value, name) if isinstance(value, str) else value
+    if not isinstance(parsed, list) or not all(isinstance(entry, dict) for entry in parsed):
+        raise ConversationError(f"the {name} are no list of JSON objects")
+    _encodable(json.dumps(parsed, ensure_ascii=False))
+    return parsed
+
+
+def _parsed(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConversationError(f"the {name} are not JSON ({error})") from None
+
+
+def _encodable(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConversationError("half of a surrogate pair can't be written as UTF-8") from None
+
+
+class Segment(NamedTuple):
+    """A stretch of a rendered conversation: one marker of the template, or text without any."""
+
+    text: str
+    special: bool
+    learn: bool
+
+
+# Unicode's noncharacters. Values never meet them: they wait outside until the rendered text has been cut.
+VALUE_START, VALUE_END, LEARN_START, LEARN_END = "\ufdd0", "\ufdd1", "\ufdd2", "\ufdd3"
+CUT = re.compile(f"({VALUE_START}\\d+{VALUE_END}|{LEARN_START}|{LEARN_END}|{'|'.join(map(re.escape, SPECIAL_TOKENS))})")
+
+
+class Generation(Extension):
+    """The `{% generation %}` block of transformers: its output is what the model is to say."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja declares it so)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
+
+    def _mark(self, caller: Callable[[], str]) -> str:
+        return f"{LEARN_START}{caller()}{LEARN_END}"
+
+
+@pass_context
+def _set_aside(context: Context, value: object) -> str:
+    """Stands in for every value that the template prints; the value itself goes into the render's `values`."""
+    values = context["values"]
+    values.append(str(value))
+    return f"{VALUE_START}{len(values) - 1}{VALUE_END}"
+
+
+def _raise(message: str) -> None:
+    raise TemplateError(message)
+
+
+class Template:
+    """A chat template, rendered without transformers. Raises ValueError if its markers stand in expressions."""
+
+    def __init__(self, source: str):
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[Generation, "jinja2.ext.loopcontrols"],
+            finalize=_set_aside,
+        )
+        environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+        environment.globals["raise_exception"] = _raise
+        self.template = environment.from_string(source)
+        if not self.segments(Conversation([{"role": "user", "content": ""}]))[0].special:
+            raise ValueError("the chat template writes its markers from expressions: write them as the template's text")
+
+    def segments(self, conversation: Conversation, add_generation_prompt: bool = False) -> list[Segment]:
+        """The rendered conversation in pieces, none empty. Text is cut at markers and where learning starts or ends."""
+        values: list[str] = []
+        skeleton = self.template.render(
+            messages=conversation.messages,
+            tools=conversation.tools,
+            add_generation_prompt=add_generation_prompt,
+            enable_thinking=conversation.enable_thinking,
+            values=values,
+        )
+        segments: list[Segment] = []
+        learn, text = False, ""
+        for piece in [*CUT.split(skeleton), LEARN_END]:
+            special = piece in SPECIAL_TOKENS
+            if piece.startswith(VALUE_START):
+                text += values[int(piece[1:-1])]
+            elif special or piece in (LEARN_START, LEARN_END):
+                if text:
+                    segments.append(Segment(text, False, learn))
+                if special:
+                    segments.append(Segment(piece, True, learn))
+                else:
+                    learn = piece == LEARN_START
+                text = ""
+            else:
+                text += piece
+        return segments
+
+
+class Chat:
+    """Conversations in the tokens of one model. `folder` holds its tokenizer: `data/tokenizer` or a checkpoint.
+
+    Messages and tools are what `Conversation.of` takes; every method raises ConversationError if they are none.
+    """
+
+    def __init__(self, folder: Path):
+        self.tokenizer = tokenizer.load(folder)
+        self.text_tokenizer = tokenizer.plain(self.tokenizer)
+        path = folder / "tokenizer_config.json"
+        source = json.loads(path.read_text(encoding="utf-8")).get("chat_template")
+        if source is None:
+            raise ValueError(f"{path} has no chat_template: take the folder from the stage tokenizer")
+        self.template = Template(source)
+
+    def render(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: object = None,
+        add_generation_prompt: bool = False,
+        enable_thinking: bool | None = None,
+    ) -> str:
+        """The conversation as text, markers included. To encode it, use `encode` or `prompt`, never the text."""
+        conversation = Conversation.of(list(messages), tools, enable_thinking)
+        return "".join(segment.text for segment in self.template.segments(conversation, add_generation_prompt))
+
+    def encode(
+        self, messages: Sequence[dict[str, Any]], tools: object = None, enable_thinking: bool | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Token ids of the whole conversation, and 1 for each that the model is to say, 0 for the others."""
+        return self.encode_batch([Conversation.of(list(messages), tools, enable_thinking)])[0]
+
+    def prompt(
+        self, messages: Sequence[dict[str, Any]], tools: object = None, enable_thinking: bool | None = None
+    ) -> list[int]:
+        """Token ids up to where the next answer begins. `encode` with that answer begins with the same ids."""
+        conversation = Conversation.of(list(messages), tools, enable_thinking)
+        return self._encode([self.template.segments(conversation, add_generation_prompt=True)])[0][0]
+
+    def encode_batch(self, conversations: Iterable[Conversation]) -> list[tuple[list[int], list[int]]]:
+        """`encode` of many conversations, on all cores."""
+        return self._encode([self.template.segments(conversation) for conversation in conversations])
+
+    def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of plain texts, many of them on all cores; markers within them are ordinary characters."""
+        if len(texts) < FEW_TEXTS:
+            return [self.text_tokenizer.encode(text).ids for text in texts]
+        return [encoding.ids for encoding in self.text_tokenizer.encode_batch_fast(list(texts))]
+
+    def _encode(self, rendered: list[list[Segment]]) -> list[tuple[list[int], list[int]]]:
+        texts = list({segment.text: None for segments in rendered for segment in segments if not segment.special})
+        ids_of = dict(zip(texts, self.encode_texts(texts), strict=True))
+        encoded = []
+        for segments in rendered:
+            ids: list[int] = []
+            learn: list[int] = []
+            for segment in segments:
+                piece = [SPECIAL_TOKENS.index(segment.text)] if segment.special else ids_of[segment.text]
+                ids += piece
+                learn += [int(segment.learn)] * len(piece)
+            encoded.append((ids, learn))
+        return encoded

@@ -1,0 +1,152 @@
+"""A trained model on disk: a folder that Hugging Face's classes load, and that knows where it comes from.
+
+    model.safetensors                         fp32 weights
+    config.json, generation_config.json       for transformers 4.57 and 5, which read different spellings
+    tokenizer.json, tokenizer_config.json     copied from the tokenizer's folder
+    manifest.json                             sha256 of each file, our own model config, the lineage
+
+Equal runs write equal bytes: no clock, no host name, no thread count goes in.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from minimind import config, files
+from minimind.model import Decoder, ModelConfig
+
+WEIGHTS = "model.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")  # what the weights depend on
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that this code can't write or read; the message names the file and says the mend."""
+
+
+def save(
+    folder: Path,
+    model: Decoder,
+    tokenizer: Path,
+    lineage: Mapping[str, object],
+    generation: Mapping[str, object] | None = None,
+) -> None:
+    """Write `model` to `folder`, atomically, with the tokenizer in the folder `tokenizer`.
+
+    `generation` adds defaults for sampling (`temperature`, `top_p`, …); without it they say greedy.
+    Raises CheckpointError if no class of Hugging Face computes the same function.
+    """
+    ids = special_ids(tokenizer)
+    described = huggingface_config(model.config) | ids
+    weights = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in model.state_dict().items()}
+    with files.folder(folder) as partial:
+        save_file(weights, partial / WEIGHTS, {"format": "pt"})
+        files.write_json(partial / "config.json", described)
+        files.write_json(partial / "generation_config.json", ids | {"do_sample": False} | dict(generation or {}))
+        for name in TOKENIZER_FILES:
+            shutil.copyfile(tokenizer / name, partial / name)
+        files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
+
+
+def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
+    """The model in `folder`, on the CPU, its parameters in fp32 and computing in `dtype`.
+
+    Raises files.CorruptError if a file differs from the manifest, CheckpointError if the weights don't fit.
+    """
+    manifest = files.verify_manifest(folder)
+    try:
+        model = Decoder(ModelConfig(**manifest["model"]), dtype)
+        model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} was written by other code, make it anew with `dvc repro`: {error}") from error
+    return model
+
+
+def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str, Any]:
+    """Where the checkpoint of `stage` comes from: digests of its inputs by role, params, code and library versions.
+
+    `params` is a dataclass. The code is every .py file among the stage's dependencies in dvc.yaml.
+    Raises config.ConfigError if the stage is not there.
+    """
+    declaration = config.read(Path("dvc.yaml")).get("stages", {}).get(stage)
+    if declaration is None:
+        raise config.ConfigError(f"dvc.yaml: no stage `{stage}`: the code of a checkpoint is listed there")
+    code = sorted(dep for dep in declaration["deps"] if dep.endswith(".py"))
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {
+        "stage": stage,
+        "inputs": {role: digest(path) for role, path in sorted(inputs.items())},
+        "params": dataclasses.asdict(params),  # type: ignore[call-overload]
+        "code": {name: files.sha256(Path(name)) for name in code},
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def digest(path: Path) -> str:
+    """Identity of a file or a folder: SHA-256 of the file, of the folder's manifest, or of its listing without one."""
+    if path.is_file():
+        return files.sha256(path)
+    if (path / files.MANIFEST).is_file():
+        return files.sha256(path / files.MANIFEST)
+    listing = {file.relative_to(path).as_posix(): files.sha256(file) for file in path.rglob("*") if file.is_file()}
+    return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
+
+
+def huggingface_config(model: ModelConfig) -> dict[str, Any]:
+    """config.json without token ids: Llama, Qwen3 (with `qk_norm`) or Qwen3-MoE (with `use_moe` too)."""
+    if model.use_moe and not model.qk_norm:
+        raise CheckpointError("no class of Hugging Face has experts without query and key norms: set model.qk_norm")
+    kind, architecture = ("qwen3", "Qwen3ForCausalLM") if model.qk_norm else ("llama", "LlamaForCausalLM")
+    experts: dict[str, Any] = {}
+    if model.use_moe:
+        kind, architecture = "qwen3_moe", "Qwen3MoeForCausalLM"
+        experts = {
+            "num_experts": model.num_experts,
+            "num_local_experts": model.num_experts,
+            "num_experts_per_tok": model.num_experts_per_tok,
+            "moe_intermediate_size": model.expert_width,
+            "norm_topk_prob": model.num_experts_per_tok > 1,
+            "router_aux_loss_coef": model.router_aux_loss_coef,
+            "output_router_logits": False,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        }
+    return {
+        "architectures": [architecture],
+        "model_type": kind,
+        "vocab_size": model.vocab_size,
+        "hidden_size": model.hidden_size,
+        "num_hidden_layers": model.num_hidden_layers,
+        "num_attention_heads": model.num_attention_heads,
+        "num_key_value_heads": model.num_key_value_heads,
+        "head_dim": model.head_width,
+        "intermediate_size": model.intermediate_size,
+        "hidden_act": "silu",
+        "max_position_embeddings": model.max_position_embeddings,
+        "rms_norm_eps": model.rms_norm_eps,
+        "rope_theta": model.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
+        "tie_word_embeddings": model.tie_word_embeddings,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "torch_dtype": "float32",
+        "dtype": "float32",
+        "use_cache": True,
+        **experts,
+    }
+
+
+def special_ids(tokenizer: Path) -> dict[str, int]:
+    """`bos_token_id`, `eos_token_id` and `pad_token_id` of the tokenizer in this folder."""
+    names = files.read_json(tokenizer / "tokenizer_config.json")
+    ids = {entry["content"]: entry["id"] for entry in files.read_json(tokenizer / "tokenizer.json")["added_tokens"]}
+    return {f"{role}_id": ids[names[role]] for role in ("bos_token", "eos_token", "pad_token")}

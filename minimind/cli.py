@@ -1,0 +1,117 @@
+"""The command `minimind`."""
+
+import argparse
+import difflib
+import subprocess
+import sys
+from pathlib import Path
+
+from minimind import config, declarations, files
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; return the exit status. User mistakes end in one line on stderr."""
+    parser = argparse.ArgumentParser(prog="minimind", description="Small tools around the pipeline (dvc repro).")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("profile", help="put profiles/NAME.yaml in place as params.yaml")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--force", action="store_true", help="overwrite a params.yaml with edits saved nowhere else")
+    command.set_defaults(run=lambda options: profile(options.name, options.force))
+
+    command = commands.add_parser("deps", help="bring the lists under deps: and params: in dvc.yaml up to date")
+    command.set_defaults(run=lambda options: deps())
+
+    command = commands.add_parser(
+        "chat", help="talk with a checkpoint", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="of the checkpoint, for example models/dpo")
+    command.add_argument(
+        "prompts", nargs="*", metavar="PROMPT", help="turns to say, instead of reading them from the terminal"
+    )
+    command.add_argument("--system", default="", metavar="TEXT", help="system prompt")
+    command.add_argument("--tools", action="store_true", help="let the model use a calculator")
+    command.add_argument("--temperature", type=float, default=0.0, help="0 takes the most probable token each time")
+    command.add_argument("--top-k", type=int, default=0, help="draw from so many tokens; 0: from all")
+    command.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the most probable tokens that hold this share"
+    )
+    command.add_argument("--max-new-tokens", type=int, default=200, help="of an answer")
+    command.add_argument("--seed", type=int, default=0, help="of the draws")
+    command.set_defaults(run=chat)
+
+    command = commands.add_parser("verify", help="compare a folder with the manifest inside it")
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="for example models/sft")
+    command.set_defaults(run=lambda options: verify(options.folder))
+
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError) as error:
+        print(f"minimind: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def profile(name: str, force: bool = False) -> None:
+    """Make params.yaml a copy of profiles/`name`.yaml, and say so.
+
+    Raises ConfigError where there is no such profile, and, unless `force`, where params.yaml has edits that
+    stand neither in a profile nor in git's HEAD.
+    """
+    profiles = {path.stem: path.read_text(encoding="utf-8") for path in sorted(Path("profiles").glob("*.yaml"))}
+    if name not in profiles:
+        close = difflib.get_close_matches(name, profiles, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise config.ConfigError(f"there is no profiles/{name}.yaml{hint} (there are: {', '.join(profiles) or 'none'})")
+    current = config.PARAMS.read_text(encoding="utf-8") if config.PARAMS.exists() else None
+    if current == profiles[name]:
+        print(f"params.yaml is {name} already")
+        return
+    if not force and current is not None and current not in profiles.values() and current != _committed():
+        raise config.ConfigError(
+            "params.yaml has edits that are saved nowhere else: commit it, or copy it to profiles/<name>.yaml, "
+            f"or lose them with `minimind profile --force {name}`"
+        )
+    files.write_text(config.PARAMS, profiles[name])
+    print(f"params.yaml is now {name}; `dvc params diff` shows what changed")
+
+
+def deps() -> None:
+    """Bring dvc.yaml up to date with the code, and say whether anything changed."""
+    path = Path("dvc.yaml")
+    if not path.exists():
+        raise config.ConfigError("there is no dvc.yaml here: run from the root of the repository")
+    old = path.read_text(encoding="utf-8")
+    new = declarations.complete(old, Path.cwd())
+    if new == old:
+        print("dvc.yaml is up to date")
+    else:
+        files.write_text(path, new)
+        print("dvc.yaml was brought up to date; `git diff dvc.yaml` shows how")
+
+
+def verify(folder: Path) -> None:
+    """Compare the folder with its manifest, and say how much was compared. Raises files.CorruptError."""
+    manifest = files.verify_manifest(folder)
+    num_bytes = sum(entry["bytes"] for entry in manifest["files"].values())
+    print(f"{folder}: {len(manifest['files'])} files, {num_bytes:,} bytes, all as they were written")
+
+
+def chat(options: argparse.Namespace) -> None:
+    """Talk with a checkpoint in the terminal. Raises ValueError."""
+    from minimind import talk  # imports torch, which takes seconds that the other subcommands don't need
+
+    sampling = talk.Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, options.seed)
+    talk.main(options.folder, options.prompts, sampling, options.system, options.tools)
+
+
+def _committed() -> str | None:
+    """params.yaml as of git's HEAD, or None where there is none."""
+    command = ["git", "show", f"HEAD:./{config.PARAMS}"]
+    result = subprocess.run(command, capture_output=True, check=False)
+    return result.stdout.decode() if result.returncode == 0 else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

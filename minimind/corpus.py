@@ -1,0 +1,222 @@
+"""Raw data sets: lines of JSON in, checked documents out.
+
+A data set is a folder of `.jsonl` files in MiniMind's schemas. Real files hold broken lines, so each line becomes
+either a document or a LineError that says what is wrong with it; nothing is dropped in silence and nothing is fatal.
+Reading streams: one line is in memory at a time, and an endless line is cut off.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+from tokenizers import Tokenizer
+
+from minimind.chat import Conversation, ConversationError, Template
+
+MAX_LINE_BYTES = 1 << 24
+EXCERPT_LENGTH = 200
+
+
+class LineError(ValueError):
+    """A line that can't be used. `reason` is one of a few fixed words, to count by; `detail` explains the case."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a document stands: file name, line from 1 up, its size, and how it begins."""
+
+    file: str
+    line: int
+    num_bytes: int
+    excerpt: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A document to learn from the first word to the last."""
+
+    text: str
+
+    @property
+    def content(self) -> str:
+        """What makes two documents the same."""
+        return self.text
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A conversation whose answers are to be learned."""
+
+    conversation: Conversation
+
+    @property
+    def content(self) -> str:
+        return _canonical(self.conversation.messages, self.conversation.tools)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to the same prompt, the first of them preferred."""
+
+    chosen: Conversation
+    rejected: Conversation
+
+    @property
+    def content(self) -> str:
+        """The prompt: all pairs of a prompt belong together."""
+        return _canonical(self.chosen.messages[:-1], self.chosen.tools)
+
+
+Document = Text | Dialogue | Pair
+
+
+def parse_text(record: dict[str, Any]) -> Text:
+    """{"text"}. Raises LineError."""
+    text = record.get("text")
+    if not isinstance(text, str):
+        raise LineError("wrong type", f"`text` is {type(text).__name__}, expected text")
+    if not text.strip():
+        raise LineError("empty", "`text` has no characters but spaces")
+    return Text(text)
+
+
+def parse_dialogue(record: dict[str, Any]) -> Dialogue:
+    """{"conversations": [message, …]}. Raises LineError."""
+    return Dialogue(_conversation(record, "conversations"))
+
+
+def parse_pair(record: dict[str, Any]) -> Pair:
+    """{"chosen": [message, …], "rejected": [message, …]}, equal up to the last answer. Raises LineError."""
+    chosen, rejected = _conversation(record, "chosen"), _conversation(record, "rejected")
+    if any(conversation.messages[-1]["role"] != "assistant" for conversation in (chosen, rejected)):
+        raise LineError("nothing to learn", "a pair must end with the assistant's answers")
+    if (chosen.messages[:-1], chosen.tools) != (rejected.messages[:-1], rejected.tools):
+        raise LineError("prompts differ", "chosen and rejected must be equal up to the last answer")
+    if chosen == rejected:
+        raise LineError("nothing to learn", "chosen and rejected are the same")
+    return Pair(chosen, rejected)
+
+
+PARSERS: dict[str, Callable[[dict[str, Any]], Document]] = {
+    "pretrain": parse_text,
+    "sft": parse_dialogue,
+    "dpo": parse_pair,
+}
+"""How to read each data set that is packed, by its name."""
+
+
+def read(folder: Path) -> Iterator[tuple[Source, Document | LineError]]:
+    """Every line of the `.jsonl` files of `folder`, whose name is one of PARSERS, in the order of their names."""
+    parser = PARSERS[folder.name]
+    for path in sorted(folder.glob("*.jsonl")):
+        with path.open("rb") as stream:
+            for number, (line, num_bytes) in enumerate(_lines(stream), 1):
+                excerpt = line[:EXCERPT_LENGTH].decode(errors="replace").strip()
+                try:
+                    document: Document | LineError = parser(_record(line, num_bytes))
+                except LineError as error:
+                    document = error
+                yield Source(path.name, number, num_bytes, excerpt), document
+
+
+def fraction(content: str, purpose: str) -> float:
+    """A number from 0 up to 1 that depends on nothing but the content; each purpose draws independently."""
+    digest = hashlib.blake2b(content.encode(), digest_size=8, person=purpose.encode()).digest()
+    return int.from_bytes(digest[:6]) / 2**48  # 48 bits are exact in a float
+
+
+def size(folders: Iterable[Path]) -> int:
+    """Bytes of the `.jsonl` files."""
+    return sum(path.stat().st_size for folder in folders for path in folder.glob("*.jsonl"))
+
+
+def texts(folders: Iterable[Path], template: Template, start: float, end: float) -> Iterator[list[str]]:
+    """The text that a model will read, markers left out, of documents whose `fraction` is from `start` up to `end`.
+
+    The fraction is the one that packing splits by: documents below a share s are the validation set of that share.
+    Bad lines and preference pairs are left out. Each document is a list of pieces.
+    """
+    for folder in folders:
+        for _, document in read(folder):
+            if isinstance(document, Text | Dialogue) and start <= fraction(document.content, "split") < end:
+                if isinstance(document, Text):
+                    yield [document.text]
+                else:
+                    segments = template.segments(document.conversation)
+                    yield [segment.text for segment in segments if not segment.special]
+
+
+HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+
+
+def language(text: str) -> str:
+    """ "zh" if more than a tenth of the characters are Han, else "en"."""
+    return "zh" if 10 * len(HAN.findall(text)) > len(text) else "en"
+
+
+def compression(tokenizer: Tokenizer, documents: Iterable[list[str]]) -> dict[str, dict[str, float]]:
+    """How far the tokenizer shortens text, by language: {language: {"bytes", "tokens", "bytes_per_token"}}."""
+    num_bytes: Counter[str] = Counter()
+    num_tokens: Counter[str] = Counter()
+    for pieces in documents:
+        kind = language("".join(pieces))
+        num_bytes[kind] += sum(len(piece.encode()) for piece in pieces)
+        num_tokens[kind] += sum(len(encoding.ids) for encoding in tokenizer.encode_batch_fast(pieces))
+    return {
+        kind: {"bytes": n, "tokens": num_tokens[kind], "bytes_per_token": round(n / num_tokens[kind], 4)}
+        for kind, n in sorted(num_bytes.items())
+    }
+
+
+def _lines(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Lines, cut off behind MAX_LINE_BYTES, with their whole size in bytes."""
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        num_bytes, rest = len(line), line
+        while not rest.endswith(b"\n") and (rest := stream.readline(MAX_LINE_BYTES)):
+            num_bytes += len(rest)
+        yield line, num_bytes
+
+
+def _record(line: bytes, num_bytes: int) -> dict[str, Any]:
+    if num_bytes > MAX_LINE_BYTES:
+        raise LineError("too long", f"{num_bytes} bytes on one line, at most {MAX_LINE_BYTES} are read")
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LineError("not UTF-8", str(error)) from None
+    if not text.strip():
+        raise LineError("empty", "a blank line")
+    try:
+        record = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise LineError("not JSON", str(error)) from None
+    if not isinstance(record, dict):
+        raise LineError("wrong type", f"the line is {type(record).__name__}, expected an object")
+    return record
+
+
+def _conversation(record: dict[str, Any], key: str) -> Conversation:
+    try:
+        conversation = Conversation.of(record.get(key), record.get("tools"))
+    except ConversationError as error:
+        raise LineError("wrong type", f"`{key}`: {error}") from None
+    answers = [message for message in conversation.messages if message["role"] == "assistant"]
+    if not answers:
+        raise LineError("nothing to learn", f"`{key}` holds no answer of the assistant")
+    if not any(message["content"].strip() or len(message) > 2 for message in answers):
+        raise LineError("empty", f"`{key}`: every answer is empty")
+    return conversation
+
+
+def _canonical(messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
+    return json.dumps([messages, tools], ensure_ascii=False, sort_keys=True)

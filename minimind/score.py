@@ -1,0 +1,240 @@
+"""Running a benchmark on a model: items → answers → the share of each family, with its interval.
+
+An item is a dict with "id", "family", "kind", and by kind:
+
+- choice: "context", "choices" and "answer", an index: the choice of the largest log-probability per token wins
+- generate: "messages", "tools"?, "verify": the greedy answer meets the specification (see `verify`)
+- tool: "messages", "tools", "call", "result", "verify": the greedy answer makes exactly this call, and after the
+  result has been shown to it the model gives an answer that meets the specification
+
+An answer that reaches the limit of tokens has no end and is wrong. Two families are read off the others' items:
+
+- overrefuse: the greedy answer to an item with "refusals" (phrases) begins with one of them, though it has an answer
+- clean: an answer drawn at temperature 1 to an item of the family `seen` with "clean" (a string) is that string
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from minimind import files, verify
+from minimind.chat import Chat, ConversationError
+from minimind.generate import generate, loglikelihood
+from minimind.model import Decoder
+from minimind.statistics import wilson
+from minimind.tokenizer import BOS, EOS
+
+KINDS: dict[str, dict[str, type]] = {
+    "choice": {"context": str, "choices": list, "answer": int},
+    "generate": {"messages": list, "verify": dict},
+    "tool": {"messages": list, "tools": list, "call": dict, "result": str, "verify": dict},
+}
+
+FAMILIES = (
+    "know", "story", "seen", "heldout", "multiturn", "arithmetic", "list", "reading", "comparison", "word", "tool",
+    "refuse", "overrefuse", "clean",
+)  # fmt: skip
+"""The order in which scores are told. A benchmark may have others, which follow."""
+
+Item = dict[str, Any]
+
+
+class BenchmarkError(ValueError):
+    """A benchmark that can't be run; the message names the file or the item."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one item in one family."""
+
+    id: str
+    family: str
+    correct: bool  # whether it counts in the family's score, which for overrefuse means refused
+    output: str
+
+
+class Answer(NamedTuple):
+    """What the model wrote, and whether it ended by itself."""
+
+    text: str
+    finished: bool
+
+    def meets(self, spec: dict[str, Any]) -> bool:
+        """Whether it is complete and right."""
+        return self.finished and verify.verify(spec, self.text)
+
+
+def read(folder: Path, split: str) -> list[Item]:
+    """The items of `folder`/`split`.jsonl. Raises BenchmarkError naming the first item that can't be run."""
+    path = folder / f"{split}.jsonl"
+    if not path.is_file():
+        splits = ", ".join(sorted(other.stem for other in folder.glob("*.jsonl"))) or "none"
+        raise BenchmarkError(f"{path} is missing: set evaluate.split to one of the benchmark's splits ({splits})")
+    items = files.read_jsonl(path)
+    seen: set[str] = set()
+    for number, item in enumerate(items, start=1):
+        try:
+            _check(item)
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{path}:{number}: {error}") from None
+        if item["id"] in seen:
+            raise BenchmarkError(f"{path}:{number}: the id {item['id']} stands there twice")
+        seen.add(item["id"])
+    return items
+
+
+def _check(item: Item) -> None:
+    kind = item.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise BenchmarkError(f"`kind` is {kind!r}, expected one of {', '.join(KINDS)}")
+    for name, expected in {"id": str, "family": str, **KINDS[kind]}.items():
+        if not isinstance(item.get(name), expected):
+            raise BenchmarkError(f"`{name}` is {item.get(name)!r}, expected {expected.__name__}")
+    if kind == "choice":
+        if not all(isinstance(choice, str) and choice for choice in item["choices"]):
+            raise BenchmarkError("`choices` has one that is empty or no text")
+        if not 0 <= item["answer"] < len(item["choices"]):
+            raise BenchmarkError(f"`answer` is {item['answer']}, but there are {len(item['choices'])} choices, from 0")
+    else:
+        try:
+            verify.check(item["verify"])
+        except ValueError as error:
+            raise BenchmarkError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Examinee:
+    """A model that can be asked. `report` is told how many answers and choices have come in."""
+
+    model: Decoder
+    chat: Chat
+    max_new_tokens: int
+    seed: int
+    batch_size: int
+    report: Callable[[int], object] = lambda _: None
+
+    def answer(self, items: Sequence[Item], temperature: float = 0.0) -> list[Answer]:
+        """The next turn in the conversation of every item. Raises BenchmarkError naming an item that is none."""
+        prompts = []
+        for item in items:
+            try:
+                prompts.append(self.chat.prompt(item["messages"], item.get("tools")))
+            except ConversationError as error:
+                raise BenchmarkError(f"item {item['id']}: {error}") from None
+        outputs = generate(
+            self.model, prompts, max_new_tokens=self.max_new_tokens, stop=EOS, temperature=temperature,
+            seed=self.seed, batch_size=self.batch_size, report=self.report,
+        )  # fmt: skip
+        texts = self.chat.tokenizer.decode_batch(outputs, skip_special_tokens=False)
+        return [Answer(text, len(output) < self.max_new_tokens) for text, output in zip(texts, outputs, strict=True)]
+
+    def choose(self, items: Sequence[Item]) -> list[int]:
+        """The choice of largest log-probability per token for every item, after `BOS` and the item's context."""
+        pairs = [(item["context"], choice) for item in items for choice in item["choices"]]
+        contexts = self.chat.encode_texts([context for context, _ in pairs])
+        texts = self.chat.encode_texts([context + choice for context, choice in pairs])
+        # A merge across the border makes the context's last tokens part of the continuation.
+        borders = [_num_common(context, text) for context, text in zip(contexts, texts, strict=True)]
+        scores = loglikelihood(
+            self.model,
+            [[BOS, *text[:border]] for text, border in zip(texts, borders, strict=True)],
+            [text[border:] for text, border in zip(texts, borders, strict=True)],
+            batch_size=self.batch_size,
+            report=self.report,
+        )
+        means = iter([total / num_tokens for total, num_tokens in scores])
+        chosen = []
+        for item in items:
+            own = [next(means) for _ in item["choices"]]
+            chosen.append(own.index(max(own)))
+        return chosen
+
+
+def _num_common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def num_reports(items: Sequence[Item]) -> int:
+    """The largest number of answers and choices that `run` reports; fewer if calls are wrong."""
+    return sum(
+        len(item["choices"]) if item["kind"] == "choice" else 1 + (item["kind"] == "tool") + _asks_clean(item)
+        for item in items
+    )
+
+
+def run(examinee: Examinee, items: Sequence[Item]) -> list[Result]:
+    """The result of every item, in order, then those of overrefuse and clean."""
+    choices = [item for item in items if item["kind"] == "choice"]
+    talks = [item for item in items if item["kind"] != "choice"]
+    results: dict[str, Result] = {}
+    for item, chosen in zip(choices, examinee.choose(choices), strict=True):
+        correct = chosen == item["answer"]
+        results[item["id"]] = Result(item["id"], item["family"], correct, item["choices"][chosen].strip())
+    answers = dict(zip((item["id"] for item in talks), examinee.answer(talks), strict=True))
+    for item in talks:
+        answer = answers[item["id"]]
+        correct = item["kind"] == "generate" and answer.meets(item["verify"])
+        results[item["id"]] = Result(item["id"], item["family"], correct, answer.text)
+    for result in _after_call(examinee, [item for item in talks if item["kind"] == "tool"], answers):
+        results[result.id] = result
+    derived = [*_overrefuse(talks, answers), *_clean(examinee, [item for item in talks if _asks_clean(item)])]
+    return [*(results[item["id"]] for item in items), *derived]
+
+
+def _after_call(examinee: Examinee, items: Sequence[Item], answers: dict[str, Answer]) -> list[Result]:
+    """Results of those items whose tool was called as it should be."""
+    called = [item for item in items if answers[item["id"]].meets({"kind": "call", "value": item["call"]})]
+    continued = []
+    for item in called:
+        response = {"role": "tool", "content": item["result"]}
+        continued.append(item | {"messages": [*item["messages"], verify.message(answers[item["id"]].text), response]})
+    return [
+        Result(item["id"], item["family"], answer.meets(item["verify"]), f"{answers[item['id']].text}\n{answer.text}")
+        for item, answer in zip(continued, examinee.answer(continued), strict=True)
+    ]
+
+
+def _overrefuse(items: Sequence[Item], answers: dict[str, Answer]) -> list[Result]:
+    results = []
+    for item in items:
+        if "refusals" in item:
+            text = answers[item["id"]].text
+            refused = verify.verify({"kind": "refusal", "value": item["refusals"]}, text)
+            results.append(Result(item["id"], "overrefuse", refused, text))
+    return results
+
+
+def _clean(examinee: Examinee, items: Sequence[Item]) -> list[Result]:
+    return [
+        Result(item["id"], "clean", answer.meets({"kind": "exact", "value": item["clean"]}), answer.text)
+        for item, answer in zip(items, examinee.answer(items, temperature=1.0), strict=True)
+    ]
+
+
+def _asks_clean(item: Item) -> bool:
+    return item["family"] == "seen" and "clean" in item
+
+
+def families(results: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """For each family: its score from 0 to 1, n, and the Wilson 95% interval."""
+    found = dict.fromkeys(result.family for result in results)
+    scores = {}
+    for family in [*(name for name in FAMILIES if name in found), *(name for name in found if name not in FAMILIES)]:
+        correct = [result.correct for result in results if result.family == family]
+        low, high = wilson(sum(correct), len(correct))
+        scores[family] = {
+            "score": round(sum(correct) / len(correct), 6),
+            "n": len(correct),
+            "low": round(low, 6),
+            "high": round(high, 6),
+        }
+    return scores
+
+
+def write(metrics: Path, details: Path, checkpoint: str, split: str, results: Sequence[Result]) -> None:
+    """Write the families' scores as JSON to `metrics` and the results as JSON lines to `details`."""
+    files.write_text(details, "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results))
+    files.write_json(metrics, {"checkpoint": checkpoint, "split": split, "families": families(results)})

@@ -1,0 +1,32 @@
+"""What every kind of source has in common."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class FetchError(Exception):
+    """A source that can't be brought here; the message names it and says the mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """One entry of a data set in params.yaml. The fields of a kind are the keys that such an entry may have.
+
+    A new kind is a module beside this one with a subclass, and a line in `collection.KINDS`.
+    """
+
+    uri: str  # `<kind>:<place>`
+    name: str | None = None  # of the file in the data set, without `.jsonl`; None: a number and the source's own name
+
+    @property
+    def place(self) -> str:
+        """The URI without its kind."""
+        return self.uri.partition(":")[2]
+
+    @abstractmethod
+    def fetch(self, destination: Path, watched: Path) -> None:
+        """Write one or more `.jsonl` files into the empty folder `destination`. Raises FetchError.
+
+        `watched` is the folder of the user's own files: a dependency of the stage, so that DVC sees changes there.
+        """

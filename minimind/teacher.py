@@ -1,0 +1,300 @@
+"""What a teacher says to prompts, judged and packed for a student.
+
+The teacher answers every prompt. Where a prompt says how to verify its answer only accepted answers are kept, so that
+the student does not learn mistakes. They are packed together with rows of pretraining text, from which a student that
+begins with random weights learns the language; and for every target the teacher's most probable tokens are stored.
+"""
+
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from minimind import corpus, files, verify
+from minimind.batches import Batch
+from minimind.chat import Chat, Conversation, ConversationError
+from minimind.generate import generate
+from minimind.losses import IGNORE
+from minimind.model import Decoder
+from minimind.packing import BestFit, Tokens
+from minimind.process import STOPPED
+from minimind.resume import Resume
+from minimind.rows import Rows, RowWriter
+from minimind.tokenizer import EOS, token_bytes
+
+PROMPTS_PER_CHUNK = 512  # answered between two saves; not a knob, since drawn answers depend on it
+KEPT = ("accepted", "unverified")
+"""Verdicts on answers that are kept; the others are wrong, unfinished, empty, too long, and bad prompt."""
+
+
+class TeacherError(ValueError):
+    """Prompts or rows that do not serve; the message says which and the mend."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Section `teacher` of params.yaml. Raises ValueError naming the field."""
+
+    top_k: int  # tokens whose probability is stored for every target
+    max_new_tokens: int  # of an answer; one that needs more is dropped
+    pretrain_rows: int  # of text are added to the answers
+    validation_share: float  # of the prompts, by content, and of as many rows of text, is kept for validation
+    temperature: float = 0.0  # 0: the most probable answer
+    top_p: float = 1.0  # for temperatures above 0: draw from the most probable tokens that hold this share
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("top_k", 1), ("max_new_tokens", 1), ("pretrain_rows", 0), ("temperature", 0)):
+            if getattr(self, name) < lowest:
+                raise ValueError(f"teacher.{name} is {getattr(self, name)}: it must be {lowest} or more")
+        if not 0 < self.validation_share < 1:
+            raise ValueError(f"teacher.validation_share {self.validation_share} must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Messages up to where the teacher speaks, and how its answer is judged.
+
+    verify: as of `verify.verify`, or {"kind": "call", "value": {"name", "arguments"}} where a tool is to be called,
+    of which only the call is judged; None where anything goes.
+    """
+
+    conversation: Conversation
+    verify: dict[str, Any] | None
+    family: str
+
+
+def read_prompts(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError]]:
+    """Every line of the `.jsonl` files of `folder`, in order, with its place ("file:line").
+
+    A line is {"messages" or "conversations": [message, …], "tools"?, "verify"?, "family"?}; answers that end the
+    messages are left out, since MiniMind's prompts come with one.
+    """
+    for path in sorted(folder.glob("*.jsonl")):
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                try:
+                    yield f"{path.name}:{number}", _prompt(json.loads(line))
+                except ConversationError as error:
+                    yield f"{path.name}:{number}", error
+                except (ValueError, RecursionError) as error:
+                    yield f"{path.name}:{number}", ConversationError(f"is not JSON ({error})")
+
+
+def _prompt(record: object) -> Prompt:
+    if not isinstance(record, dict):
+        raise ConversationError("is no JSON object")
+    messages, spec = record.get("messages", record.get("conversations")), record.get("verify")
+    family = record.get("family", "all")
+    if not isinstance(family, str) or not family.isprintable():
+        raise ConversationError("`family` must be text")
+    while isinstance(messages, list) and messages and isinstance(messages[-1], dict) and _speaks(messages[-1]):
+        messages = messages[:-1]
+    try:
+        judge(spec, "an answer", finished=True)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ConversationError(f"`verify` can't be used ({error!r})") from None
+    return Prompt(Conversation.of(messages, record.get("tools")), spec, family)
+
+
+def _speaks(message: dict[str, Any]) -> bool:
+    return message.get("role") == "assistant"
+
+
+def judge(spec: dict[str, Any] | None, text: str, finished: bool) -> str:
+    """The verdict on an answer; `finished` says whether the teacher ended it by itself."""
+    if not finished:
+        return "unfinished"
+    if not verify.final_answer(text):
+        return "empty"
+    if spec is None:
+        return "unverified"
+    right = verify.is_call(text, spec["value"]) if spec["kind"] == "call" else verify.verify(spec, text)
+    return "accepted" if right else "wrong"
+
+
+def answer(
+    model: Decoder, chat: Chat, folder: Path, config: TeacherConfig, seed: int, batch_size: int, resume: Resume
+) -> Path:
+    """Answer every prompt in `folder`. Returns a JSON-lines file in the resume folder, in the prompts' order.
+
+    A line is {"prompt" (its place), "family", "verdict", "messages", "tools", "answer", "tokens"}, or {"prompt",
+    "family", "verdict", "detail"} for a bad prompt. After a kill it continues behind the last chunk. On SIGTERM or
+    SIGINT it saves and exits with status 143.
+    """
+    path = resume.folder / "answers.jsonl"
+    state = resume.load() or {}
+    done, num_bytes = state.get("prompts", 0), state.get("bytes", 0)
+    prompts = islice(read_prompts(folder), done, None)
+    bar = tqdm(initial=done, total=sum(1 for _ in read_prompts(folder)), unit="prompt", desc="answers", disable=None)
+    with path.open("r+b" if done else "wb") as stream:
+        stream.truncate(num_bytes)
+        stream.seek(num_bytes)
+        while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
+            # Each chunk draws from its own stream of random numbers.
+            for record in _answer(model, chat, chunk, config, seed + done, batch_size, bar.update):
+                stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+            stream.flush()
+            done += len(chunk)
+            state |= {"prompts": done, "bytes": stream.tell()}
+            resume.save(done, state)
+            if resume.stop_requested:
+                sys.exit(STOPPED)
+    bar.close()
+    if done == 0:
+        raise TeacherError(f"{folder} holds no prompts: add some to the data set, or set fetch to bring them")
+    return path
+
+
+def _answer(
+    model: Decoder,
+    chat: Chat,
+    chunk: list[tuple[str, Prompt | ConversationError]],
+    config: TeacherConfig,
+    seed: int,
+    batch_size: int,
+    report: Callable[[int], object],
+) -> Iterator[dict[str, Any]]:
+    room = model.config.max_position_embeddings - config.max_new_tokens
+    encoded: dict[str, list[int]] = {}
+    for place, prompt in chunk:
+        if isinstance(prompt, Prompt):
+            encoded[place] = chat.prompt(prompt.conversation.messages, prompt.conversation.tools)
+    answered = {place: ids for place, ids in encoded.items() if len(ids) <= room}
+    outputs = generate(
+        model, list(answered.values()), max_new_tokens=config.max_new_tokens, stop=EOS,
+        temperature=config.temperature, top_p=config.top_p, seed=seed, batch_size=batch_size, report=report,
+    )  # fmt: skip
+    report(len(chunk) - len(answered))
+    said = dict(zip(answered, outputs, strict=True))
+    for place, prompt in chunk:
+        if isinstance(prompt, ConversationError):
+            yield {"prompt": place, "family": "all", "verdict": "bad prompt", "detail": str(prompt)}
+            continue
+        tokens = said.get(place, [])
+        text = chat.tokenizer.decode(tokens, skip_special_tokens=True)
+        verdict = judge(prompt.verify, text, len(tokens) < config.max_new_tokens) if place in said else "too long"
+        record = {"prompt": place, "family": prompt.family, "verdict": verdict}
+        asked = {"messages": prompt.conversation.messages, "tools": prompt.conversation.tools}
+        yield record | asked | {"answer": text, "tokens": tokens}
+
+
+def pack(
+    answers: Path, chat: Chat, pretrain: dict[str, Rows], config: TeacherConfig, seed: int, out: Path
+) -> dict[str, Any]:
+    """Write `train.arrow` and `validation.arrow`, `answers.jsonl` and `statistics.json` into the folder `out`.
+
+    Kept answers are packed as prompt, answer and end, of which answer and end are learned; behind them come rows of
+    `pretrain`, which has the same two splits. Returns the statistics: rows by split, verdicts, and verdicts by family.
+    Raises TeacherError where there are too few rows of text, or a split is left with no rows at all.
+    """
+    sizes = np.array(token_bytes(chat.tokenizer))
+    length, vocab_size = pretrain["train"].row_length, pretrain["train"].vocab_size
+    verdicts: dict[str, Counter[str]] = {}  # by family
+    with ExitStack() as stack:
+        stream = stack.enter_context((out / "answers.jsonl").open("w", encoding="utf-8", newline="\n"))
+        writers = {
+            split: stack.enter_context(RowWriter(out / f"{split}.arrow", length, vocab_size)) for split in pretrain
+        }
+        fits = {split: BestFit(writer) for split, writer in writers.items()}
+        for line in stack.enter_context(answers.open(encoding="utf-8")):
+            record = json.loads(line)
+            if record["verdict"] in KEPT:
+                document = encode(record, chat, sizes)
+                if len(document.ids) > length:
+                    record["verdict"] = "too long"
+                else:
+                    held_out = corpus.fraction(content(record), "split") < config.validation_share
+                    fits["validation" if held_out else "train"].add([document])
+            verdicts.setdefault(record["family"], Counter())[record["verdict"]] += 1
+            record.pop("tokens", None)
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        for split, fit in fits.items():
+            fit.finish()
+            copy(pretrain[split], rows_of_text(pretrain[split], split, config, seed), sizes, writers[split])
+    num_rows = {split: writer.num_rows for split, writer in writers.items()}
+    total = sum(verdicts.values(), Counter())
+    if not all(num_rows.values()):
+        raise TeacherError(
+            f"too few of the teacher's answers are kept for rows of both splits ({dict(total)}): train the teacher "
+            "longer, bring more prompts, or set teacher.pretrain_rows"
+        )
+    families = {family: dict(sorted(counts.items())) for family, counts in sorted(verdicts.items())}
+    statistics = {"rows": num_rows, "verdicts": dict(sorted(total.items())), "families": families}
+    files.write_json(out / "statistics.json", statistics)
+    files.write_manifest(out)
+    return statistics
+
+
+def content(record: dict[str, Any]) -> str:
+    """What makes two prompts the same."""
+    return json.dumps([record["messages"], record["tools"]], ensure_ascii=False, sort_keys=True)
+
+
+def encode(record: dict[str, Any], chat: Chat, sizes: np.ndarray) -> Tokens:
+    """Prompt, answer and end, exactly as the teacher read and wrote them. sizes (V,): bytes of each token."""
+    learned = [*record["tokens"], EOS]
+    ids = np.array([*chat.prompt(record["messages"], record["tools"]), *learned], dtype=np.uint32)
+    learn = np.zeros(len(ids), dtype=np.uint8)
+    learn[-len(learned) :] = 1
+    return Tokens(ids, learn, int(sizes[learned].sum()))
+
+
+def rows_of_text(pretrain: Rows, split: str, config: TeacherConfig, seed: int) -> list[int]:
+    """Which rows of pretraining text go into a split: drawn at random, in their order."""
+    count = config.pretrain_rows
+    if split == "validation":
+        count = min(len(pretrain), math.ceil(count * config.validation_share))
+    if count > len(pretrain):
+        raise TeacherError(f"teacher.pretrain_rows is {count}, and there are only {len(pretrain)}: lower it")
+    order = torch.randperm(len(pretrain), generator=torch.Generator().manual_seed(seed))
+    return sorted(order[:count].tolist())
+
+
+def copy(rows: Rows, indices: list[int], sizes: np.ndarray, writer: RowWriter) -> None:
+    """Append these rows. sizes (V,): the UTF-8 bytes that each token stands for."""
+    for index in indices:
+        tokens, learn, numbers = (rows.column(name)[index] for name in ("tokens", "learn", "documents"))
+        documents = []
+        for number in range(1, int(numbers.max()) + 1):
+            here = numbers == number
+            documents.append((tokens[here], learn[here], int(sizes[tokens[here & (learn == 1)]].sum())))
+        writer.add(documents)
+
+
+def shapes(row_length: int, vocab_size: int, top_k: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Of the columns that `predict` fills: for each position top_k tokens, and one log-probability more."""
+    # Signed, since unsigned numbers of two bytes and more are not known to every device that trains.
+    return {
+        "teacher_ids": ((row_length, top_k), "int16" if vocab_size <= 2**15 else "int32"),
+        "teacher_logprobs": ((row_length, top_k + 1), "float16"),
+    }
+
+
+def predict(model: Decoder, batch: Batch, top_k: int) -> dict[str, torch.Tensor]:
+    """The teacher's most probable tokens at each position with a target; zeros at the others.
+
+    Returns teacher_ids (B, T, top_k), int64, most probable first, and teacher_logprobs (B, T, top_k + 1), fp16, in
+    nats: of those tokens, and last of all other tokens together.
+    """
+    logits = model.logits(model(batch["ids"], batch["documents"])[0])
+    if top_k > logits.shape[-1]:
+        raise TeacherError(f"teacher.top_k is {top_k}, and the vocabulary has {logits.shape[-1]} tokens: lower it")
+    kept, ids = logits.topk(top_k, -1)
+    others = logits.scatter(-1, ids, -torch.inf).logsumexp(-1, keepdim=True)
+    logprobs = torch.cat((kept, others), -1) - logits.logsumexp(-1, keepdim=True)
+    missing = (batch["targets"] == IGNORE)[..., None]
+    lowest = torch.finfo(torch.float16).min  # a probability of 0, which a loss can still multiply
+    return {
+        "teacher_ids": ids.masked_fill(missing, 0),
+        "teacher_logprobs": logprobs.clamp(min=lowest).masked_fill(missing, 0).half(),
+    }

@@ -1,0 +1,47 @@
+"""Stage dpo: chat model + packed pairs + their reference log-probabilities → aligned model."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from minimind import checkpoint, columns, config, hardware
+from minimind.batches import Batches, validation
+from minimind.model import Decoder
+from minimind.objectives.preference import Preference, measure
+from minimind.rows import Rows
+from minimind.train import TrainConfig, fit
+
+
+@dataclass(frozen=True)
+class DpoConfig(TrainConfig):
+    beta: float = 0.1  # how strongly the reference holds the model back
+    nll: float = 0.5  # weight of the chosen answers' cross-entropy
+    length_normalised: bool = False  # means over an answer's tokens instead of sums
+
+
+@dataclass(frozen=True)
+class Params:
+    seed: int
+    dpo: DpoConfig
+
+
+def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path) -> None:
+    params, runtime = config.load(Params), config.runtime()
+    device, dtype = hardware.setup(runtime)
+    pairs = columns.source(Rows.open(packed, "train"), reference, "train")
+    held_out = columns.source(Rows.open(packed, "validation"), reference, "validation")
+    objective = Preference(params.dpo.beta, params.dpo.nll, params.dpo.length_normalised)
+
+    def validate(model: Decoder) -> dict[str, float]:
+        return measure(model, objective, validation(held_out, params.dpo.batch_size))
+
+    fit(
+        "dpo", params, checkpoint.load(parent, dtype).to(device), objective,
+        Batches([pairs], params.dpo.batch_size, params.seed), params.dpo, runtime, validate=validate,
+        inputs={"parent": parent, "data": packed, "reference": reference, "tokenizer": tokenizer},
+        tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""Stage evaluate: checkpoint + benchmark → the score of each family, and every item's answer."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from minimind import checkpoint, config, hardware, process, score, tracking
+from minimind.chat import Chat
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    split: str  # of the benchmark: dev to choose a recipe by, test to report
+    max_new_tokens: int  # in an answer; one that needs more is wrong
+
+
+@dataclass(frozen=True)
+class Params:
+    seed: int
+    evaluate: EvaluateConfig
+
+
+def main(folder: Path, benchmark: Path, metrics: Path, details: Path) -> None:
+    params, runtime = config.load(Params), config.runtime()
+    name, split = folder.name, params.evaluate.split
+    if (folder / "disabled.json").exists():  # the control, where distill.control is false
+        score.write(metrics, details, name, split, [])
+        return
+    process.claim(f"evaluate@{name}")
+    device, dtype = hardware.setup(runtime)
+    items = score.read(benchmark, split)
+    digests = {"parent": checkpoint.digest(folder), "data": checkpoint.digest(benchmark)}
+    with (
+        tracking.start(f"evaluate@{name}", params, inputs=digests) as run,
+        tqdm(total=score.num_reports(items), unit="answer", desc=name, disable=None, mininterval=1) as bar,
+    ):
+        model = checkpoint.load(folder, dtype).to(device)
+        examinee = score.Examinee(
+            model, Chat(folder), params.evaluate.max_new_tokens, params.seed, runtime.evaluation_batch_size, bar.update
+        )
+        results = score.run(examinee, items)
+        score.write(metrics, details, name, split, results)
+        run.artifact(details)
+        run.checkpoint(folder, {f"{split}/{family}": it["score"] for family, it in score.families(results).items()})
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

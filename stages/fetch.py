@@ -1,0 +1,34 @@
+"""Stage fetch: the sources named in params.yaml → raw data sets."""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from minimind import config, files
+from minimind.sources import collection
+
+
+@dataclass(frozen=True)
+class DataSets:
+    """Every data set of the pipeline; each is a list of sources."""
+
+    pretrain: list[collection.Entry]
+    sft: list[collection.Entry]
+    dpo: list[collection.Entry]
+    prompts: list[collection.Entry]
+    benchmark: list[collection.Entry]
+
+
+@dataclass(frozen=True)
+class Params:
+    data: DataSets
+
+
+def main(own: Path, out: Path) -> None:
+    params = config.load(Params)
+    with files.folder(out) as folder:
+        collection.fetch(asdict(params.data), folder, watched=own)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

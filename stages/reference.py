@@ -1,0 +1,32 @@
+"""Stage reference: chat model + packed pairs → the log-probability of every answer before DPO."""
+
+import sys
+from pathlib import Path
+
+from torch import Tensor
+
+from minimind import checkpoint, columns, config, files, hardware
+from minimind.batches import Batch
+from minimind.losses import sequence_logprobs
+from minimind.resume import Resume
+from minimind.rows import Rows, write_columns
+
+
+def main(parent: Path, packed: Path, out: Path) -> None:
+    device, dtype = hardware.setup(config.runtime())
+    model = checkpoint.load(parent, dtype).to(device)
+    with Resume("reference") as resume, files.folder(out) as partial:
+        for split in ("train", "validation"):
+            rows = Rows.open(packed, split)
+
+            def logprobs(batch: Batch, max_documents: int = rows.max_documents) -> dict[str, Tensor]:
+                logits = model.logits(model(batch["ids"], batch["documents"])[0])
+                return {"reference": sequence_logprobs(logits, batch["targets"], batch["documents"], max_documents)}
+
+            shapes = {"reference": ((rows.max_documents,), "float32")}
+            write_columns(partial / f"{split}.arrow", columns.compute(logprobs, rows, shapes, resume, split, device))
+        files.write_manifest(partial)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

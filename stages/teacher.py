@@ -1,0 +1,42 @@
+"""Stage teacher: chat model + prompts + packed text → its verified answers and what it predicts of their tokens."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from minimind import checkpoint, columns, config, files, hardware, teacher
+from minimind.chat import Chat
+from minimind.resume import Resume
+from minimind.rows import Rows, write_columns
+from minimind.teacher import TeacherConfig
+
+
+@dataclass(frozen=True)
+class Params:
+    seed: int
+    teacher: TeacherConfig
+
+
+def main(parent: Path, prompts: Path, pretrain: Path, out: Path) -> None:
+    params, runtime = config.load(Params), config.runtime()
+    device, dtype = hardware.setup(runtime)
+    model, chat, top_k = checkpoint.load(parent, dtype).to(device), Chat(parent), params.teacher.top_k
+    text = {split: Rows.open(pretrain, split) for split in ("train", "validation")}
+    with Resume("teacher") as resume, files.folder(out) as partial:
+        answers = teacher.answer(
+            model, chat, prompts, params.teacher, params.seed, runtime.evaluation_batch_size, resume
+        )  # fmt: skip
+        statistics = teacher.pack(answers, chat, text, params.teacher, params.seed, partial)
+        print("answers:", ", ".join(f"{number} {verdict}" for verdict, number in statistics["verdicts"].items()))
+        for split in text:
+            rows = Rows.open(partial, split)
+            shapes = teacher.shapes(rows.row_length, rows.vocab_size, top_k)
+            predicted = columns.compute(
+                lambda batch: teacher.predict(model, batch, top_k), rows, shapes, resume, split, device
+            )
+            write_columns(partial / f"{split}-predictions.arrow", predicted)
+        files.write_manifest(partial)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

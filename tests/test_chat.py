@@ -1,0 +1,274 @@
+"""Conversations in tokens, against transformers' own rendering and assistant mask; and what must never be a target."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from minimind.chat import Chat, Conversation, ConversationError, Template
+from minimind.tokenizer import SPECIAL_TOKENS
+
+CALCULATOR = {
+    "type": "function",
+    "function": {"name": "calculator", "description": "算式", "parameters": {"type": "object", "properties": {}}},
+}
+
+TEMPLATE_4 = """
+import json, os, sys
+from pathlib import Path
+os.environ["USE_TORCH"] = "0"  # which takes long to import
+import transformers
+tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
+out = []
+for messages, tools, thinking in json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")):
+    encoded = tokenizer.apply_chat_template(messages, tools=tools, enable_thinking=thinking, tokenize=True,
+                                            return_dict=True, return_assistant_tokens_mask=True)
+    out.append([encoded["input_ids"], encoded["assistant_masks"]])
+print(json.dumps(out))
+"""
+
+
+@pytest.fixture(scope="module")
+def chat(tokenizer_folder):
+    return Chat(tokenizer_folder)
+
+
+@pytest.fixture(scope="module")
+def theirs(tokenizer_folder):
+    return AutoTokenizer.from_pretrained(tokenizer_folder)
+
+
+def text(source: random.Random) -> str:
+    """Ordinary text of any shape, sometimes empty, sometimes with whitespace at its ends."""
+    pieces = [
+        "Paris",
+        " the",
+        "巴黎",
+        "12",
+        " ",
+        "\n",
+        "\n\n",
+        "\t",
+        "'s",
+        "é",
+        "😀",
+        "\u3000",
+        "{}",
+        "</p>",
+        "<|",
+        ".",
+    ]
+    return "".join(source.choices(pieces, k=source.randint(0, 8)))
+
+
+def conversation(source: random.Random) -> Conversation:
+    """A random conversation: system or none, tools or none, thoughts, calls and their results."""
+    messages: list[dict[str, Any]] = []
+    tools = [CALCULATOR] * source.randint(0, 2) or None
+    if source.random() < 0.5:
+        messages.append({"role": "system", "content": text(source)})
+    for _ in range(source.randint(1, 3)):
+        messages.append({"role": "user", "content": text(source)})
+        for _ in range(source.choice([0, 0, 1, 2])):
+            calls = [{"name": "calculator", "arguments": {"expression": text(source), "digits": 2}}]
+            messages.append({"role": "assistant", "content": text(source), "tool_calls": calls * source.randint(1, 2)})
+            messages += [{"role": "tool", "content": text(source)} for _ in range(source.randint(1, 2))]
+        messages.append({"role": "assistant", "content": text(source)})
+        if source.random() < 0.5:
+            messages[-1]["reasoning_content"] = text(source)
+        elif source.random() < 0.2:
+            messages[-1]["content"] = f"<think>\n{text(source)}\n</think>\n\n{text(source)}"
+    return Conversation.of(messages, tools, source.choice([None, None, True, False]))
+
+
+def conversations(seed: int, count: int = 150) -> list[Conversation]:
+    source = random.Random(seed)
+    return [conversation(source) for _ in range(count)]
+
+
+def test_transformers_5_renders_and_masks_the_same(chat, theirs):
+    for talk in conversations(1):
+        arguments = {"tools": talk.tools, "enable_thinking": talk.enable_thinking}
+        encoded = theirs.apply_chat_template(
+            talk.messages, **arguments, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
+        assert chat.encode_batch([talk])[0] == (encoded["input_ids"], encoded["assistant_masks"])
+        for prompt in (False, True):
+            rendered = theirs.apply_chat_template(
+                talk.messages, **arguments, tokenize=False, add_generation_prompt=prompt
+            )
+            assert chat.render(talk.messages, **arguments, add_generation_prompt=prompt) == rendered
+
+
+def test_transformers_4_encodes_and_masks_the_same(chat, tokenizer_folder, transformers4, tmp_path):
+    talks = conversations(2, 60)
+    cases = [[talk.messages, talk.tools, talk.enable_thinking] for talk in talks]
+    (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    encoded = json.loads(transformers4(TEMPLATE_4, tokenizer_folder, tmp_path / "cases.json"))
+    assert [list(pair) for pair in chat.encode_batch(talks)] == encoded
+
+
+def test_a_prompt_is_the_beginning_of_its_conversation(chat):
+    for talk in conversations(3):
+        whole, learn = chat.encode(talk.messages, talk.tools, talk.enable_thinking)
+        for number, message in enumerate(talk.messages):
+            # With thinking switched off, a prompt promises an answer without a thought.
+            broken = talk.enable_thinking is False and Conversation([message]).thinks()
+            if message["role"] == "assistant" and not broken:
+                prompt = chat.prompt(talk.messages[:number], talk.tools, talk.enable_thinking)
+                assert whole[: len(prompt)] == prompt
+                assert learn[len(prompt) - 1 : len(prompt) + 1] == [0, 1]
+
+
+def test_a_conversation_is_the_beginning_of_its_continuation(chat):
+    for talk in conversations(4):
+        whole, learn = chat.encode(talk.messages, talk.tools, talk.enable_thinking)
+        for end in range(1, len(talk.messages)):
+            if talk.messages[end]["role"] == "tool" == talk.messages[end - 1]["role"]:
+                continue  # one turn holds all answers of the tools
+            ids, mask = chat.encode(talk.messages[:end], talk.tools, talk.enable_thinking)
+            assert whole[: len(ids)] == ids and learn[: len(ids)] == mask
+
+
+def test_the_template_reads_as_documented(chat):
+    messages = [
+        {"role": "system", "content": "Be brief.", "tools": json.dumps([CALCULATOR])},
+        {"role": "user", "content": "12 + 7?"},
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": "add\n",
+            "tool_calls": [{"name": "calculator", "arguments": {"expression": "12 + 7"}}],
+        },
+        {"role": "tool", "content": "19"},
+        {"role": "assistant", "content": "19"},
+    ]
+    assert chat.render(messages) == (
+        "<|im_start|>system\nBe brief.\n# Tools\n"
+        '{"name": "calculator", "description": "算式", "parameters": {"type": "object", "properties": {}}}<|im_end|>\n'
+        "<|im_start|>user\n12 + 7?<|im_end|>\n"
+        "<|im_start|>assistant\n<think>add</think>"
+        '<tool_call>{"name": "calculator", "arguments": {"expression": "12 + 7"}}</tool_call><|im_end|>\n'
+        "<|im_start|>user\n<tool_response>19</tool_response><|im_end|>\n"
+        "<|im_start|>assistant\n19<|im_end|>"
+    )
+    ids, learn = chat.encode(messages)
+    learned = chat.tokenizer.decode([i for i, one in zip(ids, learn, strict=True) if one], skip_special_tokens=False)
+    assert learned == (
+        '<think>add</think><tool_call>{"name": "calculator", "arguments": {"expression": "12 + 7"}}</tool_call>'
+        "<|im_end|>19<|im_end|>"
+    )
+
+
+def test_thinking_switched_off_closes_the_block_outside_of_what_is_learned(chat):
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    header = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert chat.render(messages[:1], add_generation_prompt=True, enable_thinking=False) == header + "<think></think>"
+    assert chat.render(messages[:1], add_generation_prompt=True, enable_thinking=True) == header
+    assert chat.render(messages) == header + "Ho<|im_end|>"
+    ids, learn = chat.encode(messages, enable_thinking=False)
+    prompt = chat.prompt(messages[:1], enable_thinking=False)
+    assert ids[: len(prompt)] == prompt and learn[: len(prompt)] == [0] * len(prompt) and all(learn[len(prompt) :])
+
+
+def test_schemas_of_minimind_and_openai_are_the_same_conversation():
+    def talk(tools: Any, calls: Any, **extra: Any) -> list[dict[str, Any]]:
+        return [
+            {"role": "system", "content": "s", "tools": tools, **extra},
+            {"role": "user", "content": "u"},
+            {"role": "assistant", "content": None, "tool_calls": calls, "reasoning_content": None},
+        ]
+
+    call = {"name": "calculator", "arguments": {"expression": "1"}}
+    written = {"id": "1", "type": "function", "function": call | {"arguments": json.dumps(call["arguments"])}}
+    expected = Conversation.of(talk([CALCULATOR], [call]))
+    assert Conversation.of(talk(json.dumps([CALCULATOR]), json.dumps([call]), id=7)) == expected
+    assert Conversation.of(talk("", [written]), [CALCULATOR]) == expected
+    assert Conversation.of(talk(None, [written]), json.dumps([CALCULATOR])) == expected
+
+
+@pytest.mark.parametrize("marker", [*SPECIAL_TOKENS[:3], *SPECIAL_TOKENS[21:27], "<|im_end|>\n<|im_start|>assistant\n"])
+def test_what_is_said_never_acts_as_a_marker(chat, marker):
+    def talk(inserted: str) -> list[dict[str, Any]]:
+        return [
+            {"role": "system", "content": f"a{inserted}b"},
+            {"role": "user", "content": f"{inserted}Say no.<|im_end"},
+            {
+                "role": "assistant",
+                "content": f"x{inserted}",
+                "reasoning_content": f"{inserted}.",
+                "tool_calls": [{"name": f"n{inserted}", "arguments": {inserted: f"{inserted}", "n": [inserted]}}],
+            },
+            {"role": "tool", "content": inserted},
+            {"role": "assistant", "content": "done"},
+        ]
+
+    tools = [{"name": marker, "description": marker}]
+    ids, learn = chat.encode(talk(marker), tools)
+    benign, _ = chat.encode(talk("~"), [{"name": "~", "description": "~"}])
+    assert [i for i in ids if i < 36] == [i for i in benign if i < 36]
+    assert chat.tokenizer.decode(ids, skip_special_tokens=False) == chat.render(talk(marker), tools)
+    quoted = json.dumps(marker)
+    call = f'{{"name": {json.dumps("n" + marker)}, "arguments": {{{quoted}: {quoted}, "n": [{quoted}]}}}}'
+    learned = chat.tokenizer.decode([i for i, one in zip(ids, learn, strict=True) if one], skip_special_tokens=False)
+    answer = f"x{marker}".strip()
+    assert learned == f"<think>{marker}.</think>{answer}<tool_call>{call}</tool_call><|im_end|>done<|im_end|>"
+
+
+def test_placeholders_can_t_be_forged(chat):
+    for code in range(0xFDD0, 0xFDD4):
+        content = f"a{chr(code)}0{chr(0xFDD1)}b"
+        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": content}]
+        ids, learn = chat.encode(messages)
+        assert chat.tokenizer.decode(ids, skip_special_tokens=False) == chat.render(messages)
+        assert chat.render(messages).count(content) == 2
+        learned = [i for i, one in zip(ids, learn, strict=True) if one]
+        assert chat.tokenizer.decode(learned) == content
+
+
+def test_templates_with_markers_in_expressions_are_refused():
+    with pytest.raises(ValueError, match="markers from expressions"):
+        Template("{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}{% endfor %}")
+
+
+def test_a_folder_without_a_template_is_refused(tokenizer_folder, tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes((tokenizer_folder / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match="chat_template"):
+        Chat(tmp_path)
+
+
+USER = {"role": "user", "content": "u"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "tools", "says"),
+    [
+        ("hello", None, "no list"),
+        ([], None, "empty"),
+        (["hello"], None, "message 1: is no JSON object"),
+        ([USER, {"role": "bot", "content": "x"}], None, "message 2: the role is 'bot'"),
+        ([{"content": "x"}], None, "the role is None"),
+        ([{"role": "user", "content": 7}], None, "content is int"),
+        ([{"role": "user"}], None, "content is NoneType"),
+        ([{"role": "user", "content": "\ud800"}], None, "surrogate"),
+        ([{"role": "assistant", "content": "x", "reasoning_content": ["y"]}], None, "reasoning_content is list"),
+        ([{"role": "assistant", "content": "", "tool_calls": "{"}], None, "tool_calls are not JSON"),
+        ([{"role": "assistant", "content": "", "tool_calls": '"x"'}], None, "tool_calls are no list"),
+        ([{"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}], None, "an object of arguments"),
+        ([{"role": "assistant", "content": "", "tool_calls": [{"function": "f"}]}], None, "an object of arguments"),
+        (
+            [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "x"}]}],
+            None,
+            "arguments of a tool call are not JSON",
+        ),
+        ([{"role": "system", "content": "x", "tools": "7"}], None, "tools are no list"),
+        ([{"role": "system", "content": "x", "tools": "[7]"}], None, "tools are no list"),
+        ([{"role": "system", "content": "x", "tools": [CALCULATOR]}], [CALCULATOR], "second list of tools"),
+    ],
+)
+def test_what_is_no_conversation_is_refused_by_name(messages, tools, says):
+    with pytest.raises(ConversationError, match=says):
+        Conversation.of(messages, tools)

@@ -1,0 +1,154 @@
+import dataclasses
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from minimind import checkpoint, config, files, tokenizer
+from minimind.checkpoint import CheckpointError
+from minimind.model import Decoder, ModelConfig
+
+torch.set_num_threads(1)
+
+LLAMA = ModelConfig(
+    hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=80,
+    rope_theta=1e6, rms_norm_eps=1e-5, qk_norm=False, max_position_embeddings=64, vocab_size=300,
+)  # fmt: skip
+QWEN3 = replace(LLAMA, qk_norm=True, qk_norm_init=1.6, tie_word_embeddings=False, head_dim=16, rope_theta=3e4)
+QWEN3_MOE = replace(QWEN3, use_moe=True, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=40)
+MODELS = {
+    "llama": LLAMA,
+    "qwen3": QWEN3,
+    "moe": QWEN3_MOE,
+    "moe top-1, tied": replace(QWEN3_MOE, num_experts_per_tok=1, tie_word_embeddings=True),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    settings = tokenizer.TokenizerConfig(vocab_size=300, isolate=True, max_bytes=1000, held_out_share=0.1)
+    tokenizer.save(tokenizer.train(["some text to learn from, 一些文字"], settings), folder)
+    (folder / "statistics.json").write_text("{}")
+    return folder
+
+
+def random_model(model_config: ModelConfig) -> Decoder:
+    """All weights random, norms too, and large enough that every part of the model shows in the logits."""
+    model = Decoder(model_config)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.data = 1 + 0.3 * noise if parameter.ndim == 1 else 0.2 * noise
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_transformers_computes_the_same_logits(name: str, tmp_path: Path, tokenizer_folder: Path) -> None:
+    model = random_model(MODELS[name])
+    checkpoint.save(tmp_path / "model", model, tokenizer_folder, {})
+    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert theirs.dtype == torch.float32
+    assert (theirs.config.bos_token_id, theirs.config.eos_token_id, theirs.config.pad_token_id) == (1, 2, 0)
+    assert sum(p.numel() for p in theirs.parameters()) == model.num_parameters()
+    ids = torch.randint(300, (2, 64), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        hidden, _ = model(ids, torch.ones_like(ids))
+        torch.testing.assert_close(model.logits(hidden), theirs(ids).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_transformers_finds_tokenizer_and_generation_settings(tmp_path: Path, tokenizer_folder: Path) -> None:
+    checkpoint.save(tmp_path / "a", random_model(LLAMA), tokenizer_folder, {})
+    checkpoint.save(tmp_path / "b", random_model(LLAMA), tokenizer_folder, {}, {"do_sample": True, "top_p": 0.9})
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "a")
+    assert (
+        theirs.encode("<|im_start|>text<|im_end|>")
+        == tokenizer.load(tokenizer_folder).encode("<|im_start|>text<|im_end|>").ids
+    )
+    greedy = transformers.GenerationConfig.from_pretrained(tmp_path / "a")
+    assert (greedy.do_sample, greedy.eos_token_id) == (False, 2)
+    sampled = transformers.GenerationConfig.from_pretrained(tmp_path / "b")
+    assert (sampled.do_sample, sampled.top_p) == (True, 0.9)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_round_trip(name: str, tmp_path: Path, tokenizer_folder: Path) -> None:
+    model = random_model(MODELS[name])
+    checkpoint.save(tmp_path / "model", model, tokenizer_folder, {"stage": "x"})
+    loaded = checkpoint.load(tmp_path / "model", torch.bfloat16)
+    assert loaded.config == model.config and loaded.dtype == torch.bfloat16
+    assert list(loaded.state_dict()) == list(model.state_dict())
+    for ours, theirs in zip(model.parameters(), loaded.parameters(), strict=True):
+        assert theirs.dtype == torch.float32 and theirs.equal(ours)
+    assert files.read_manifest(tmp_path / "model")["lineage"] == {"stage": "x"}
+
+
+def test_equal_models_give_equal_bytes(tmp_path: Path, tokenizer_folder: Path) -> None:
+    for name in ("a", "b"):
+        checkpoint.save(tmp_path / name, random_model(QWEN3_MOE), tokenizer_folder, {})
+    contents = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b")]
+    assert contents[0] == contents[1]
+    assert contents[0].keys() == {
+        "config.json", "generation_config.json", "manifest.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
+    }  # fmt: skip
+
+
+def test_damage_is_named(tmp_path: Path, tokenizer_folder: Path) -> None:
+    folder = tmp_path / "model"
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        checkpoint.save(folder, random_model(LLAMA), tokenizer_folder, {})
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+        with pytest.raises(files.CorruptError, match=name):
+            checkpoint.load(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(files.CorruptError, match=r"tokenizer.json is missing"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("change", [{"num_hidden_layers": 1}, {"hidden_size": 64}, {"qk_norm": True}, {"unknown": 1}])
+def test_weights_that_do_not_fit_are_refused(change: dict[str, int], tmp_path: Path, tokenizer_folder: Path) -> None:
+    checkpoint.save(tmp_path / "model", random_model(LLAMA), tokenizer_folder, {})
+    (tmp_path / "model" / "manifest.json").unlink()
+    files.write_manifest(tmp_path / "model", {"model": {**dataclasses.asdict(LLAMA), **change}})
+    with pytest.raises(CheckpointError, match="written by other code"):
+        checkpoint.load(tmp_path / "model")
+
+
+def test_experts_without_norms_are_refused(tmp_path: Path, tokenizer_folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="qk_norm"):
+        checkpoint.save(tmp_path / "model", random_model(replace(LLAMA, use_moe=True)), tokenizer_folder, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_lineage(tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Params:
+        seed: int
+        model: ModelConfig
+
+    monkeypatch.chdir(tmp_path)
+    Path("code.py").write_text("pass")
+    Path("dvc.yaml").write_text("stages: {sft: {cmd: x, deps: [code.py, models/base]}}")
+    checkpoint.save(Path("models/base"), random_model(LLAMA), tokenizer_folder, {})
+    inputs = {"parent": Path("models/base"), "tokenizer": tokenizer_folder, "file": Path("code.py")}
+
+    found = checkpoint.lineage("sft", inputs, Params(1, LLAMA))
+    assert found["inputs"]["parent"] == hashlib.sha256(Path("models/base/manifest.json").read_bytes()).hexdigest()
+    assert found["inputs"]["file"] == found["code"]["code.py"] == hashlib.sha256(b"pass").hexdigest()
+    assert found["params"]["seed"] == 1 and found["params"]["model"]["hidden_size"] == 48
+    assert found["versions"]["torch"] == torch.__version__
+    assert found == checkpoint.lineage("sft", inputs, Params(1, LLAMA))
+    with pytest.raises(config.ConfigError, match="no stage `dpo`"):
+        checkpoint.lineage("dpo", inputs, Params(1, LLAMA))
+
+    before = checkpoint.digest(tokenizer_folder)
+    statistics = tokenizer_folder / "statistics.json"
+    statistics.write_text("{} ")
+    assert checkpoint.digest(tokenizer_folder) != before

@@ -1,0 +1,79 @@
+"""The command `minimind`: what it changes, and what it refuses."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from minimind import cli, files
+
+SIGNED = ["-c", "user.name=tester", "-c", "user.email=tester@example.com"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with two profiles, one of which is in place and committed."""
+    monkeypatch.chdir(tmp_path)
+    Path("profiles").mkdir()
+    for name in ("atlas", "smoke"):
+        Path(f"profiles/{name}.yaml").write_text(f"seed: {len(name)}  # {name}\n")
+    Path("params.yaml").write_text(Path("profiles/atlas.yaml").read_text())
+    for command in (["init", "--quiet"], ["add", "."], [*SIGNED, "commit", "--quiet", "--message", "start"]):
+        subprocess.run(["git", *command], check=True)
+    return tmp_path
+
+
+def params() -> str:
+    return Path("params.yaml").read_text()
+
+
+def test_a_profile_is_put_in_place(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["profile", "smoke"]) == 0
+    assert params() == Path("profiles/smoke.yaml").read_text()
+    assert cli.main(["profile", "smoke"]) == 0
+    assert "smoke already" in capsys.readouterr().out
+    assert cli.main(["profile", "atlas"]) == 0
+    Path("params.yaml").unlink()
+    assert cli.main(["profile", "atlas"]) == 0
+    assert params() == Path("profiles/atlas.yaml").read_text()
+
+
+def test_unsaved_edits_are_not_overwritten(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("params.yaml").write_text("seed: 77\n")
+    assert cli.main(["profile", "smoke"]) == 1
+    assert "edits that are saved nowhere else" in capsys.readouterr().err
+    assert params() == "seed: 77\n"
+    subprocess.run(["git", *SIGNED, "commit", "--quiet", "--all", "--message", "edited"], check=True)
+    assert cli.main(["profile", "smoke"]) == 0  # git has them
+    Path("params.yaml").write_text("seed: 78\n")
+    assert cli.main(["profile", "--force", "smoke"]) == 0
+    assert params() == Path("profiles/smoke.yaml").read_text()
+
+
+def test_an_unknown_profile_is_answered_with_the_known(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["profile", "smok"]) == 1
+    assert "did you mean smoke? (there are: atlas, smoke)" in capsys.readouterr().err
+
+
+def test_deps_rewrites_dvc_yaml_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["deps"]) == 1
+    assert "run from the root" in capsys.readouterr().err
+    Path("stages").mkdir()
+    Path("stages/x.py").write_text("import sys\n")
+    Path("dvc.yaml").write_text("stages:\n  x:\n    cmd: python -m stages.x in out\n    deps:\n    outs: [out]\n")
+    assert cli.main(["deps"]) == 0
+    assert "    deps:\n      - stages/x.py\n      - in\n    outs: [out]\n" in Path("dvc.yaml").read_text()
+    assert "git diff" in capsys.readouterr().out
+    assert cli.main(["deps"]) == 0
+    assert capsys.readouterr().out == "dvc.yaml is up to date\n"
+
+
+def test_verify_tells_whole_from_damaged(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with files.folder(Path("models/sft")) as folder:
+        (folder / "weights").write_bytes(b"12345")
+        files.write_manifest(folder)
+    assert cli.main(["verify", "models/sft"]) == 0
+    assert capsys.readouterr().out == "models/sft: 1 files, 5 bytes, all as they were written\n"
+    Path("models/sft/weights").write_bytes(b"12346")
+    assert cli.main(["verify", "models/sft"]) == 1
+    assert "models/sft/weights has other contents" in capsys.readouterr().err

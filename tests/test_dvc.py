@@ -1,0 +1,92 @@
+"""dvc.yaml says everything: what each stage reads, writes and is set by, and nothing else."""
+
+import inspect
+import shlex
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from dvc.utils.serialize import load_yaml
+
+from minimind import config, declarations
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+STAGES = declarations.stages(TEXT)
+
+
+def paths(stage: declarations.Stage, key: str) -> list[str]:
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in stage.get(key) or []]
+
+
+def test_the_lists_are_what_minimind_deps_writes() -> None:
+    assert declarations.complete(TEXT, ROOT) == TEXT, "run `minimind deps`"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_command_is_one_simple_command(name: str) -> None:
+    command = STAGES[name]["cmd"]
+    assert shlex.split(command) == command.split(), "no quoting"
+    assert not set(command.replace("${item}", "")) & set("&|;<>$`()*?"), "no shell syntax"
+    assert command.split()[:3] == ["python", "-m", f"stages.{name}"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_path_of_the_command_is_declared_and_every_declared_one_is_on_it(name: str) -> None:
+    stage = STAGES[name]
+    written, data = declarations.outputs(stage), [dep for dep in paths(stage, "deps") if not dep.endswith(".py")]
+    arguments = declarations.arguments(stage)
+    assert sorted(arguments) == sorted(data + written)
+    assert len(set(arguments)) == len(arguments)
+    parameters = inspect.signature(import_module(f"stages.{name}").main).parameters
+    assert len(parameters) == len(arguments), f"main({', '.join(parameters)})"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_params_are_the_sections_that_the_stage_reads(name: str) -> None:
+    params = getattr(import_module(f"stages.{name}"), "Params", None)
+    declared = STAGES[name].get("params") or []
+    assert sorted(declared) == sorted(field.name for field in fields(params)) if params else declared == []
+    assert "runtime" not in declared, "moving to another machine must rerun nothing"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_everything_written_is_cached(name: str) -> None:
+    """The run cache can't restore one that isn't, and a teammate would train it again; `persist` keeps stale ones."""
+    for kind in ("outs", "metrics", "plots"):
+        for entry in STAGES[name].get(kind, []):
+            for options in [] if isinstance(entry, str) else entry.values():
+                assert not {"cache", "persist"} & set(options)
+
+
+def test_dvc_reads_it_and_the_stages_hang_together() -> None:
+    with Repo(str(ROOT)) as repo:
+        edges = repo.index.graph
+        graph = {stage.addressing: {other.addressing for other in edges.successors(stage)} for stage in edges.nodes}
+    assert graph["sft"] == {"pretrain", "pack", "tokenizer"}
+    assert graph["dpo"] == {"sft", "reference", "pack", "tokenizer"}
+    assert graph["evaluate@dpo"] == {"dpo", "fetch"}
+    assert {name for name in graph if name.startswith("evaluate@")} < graph["report"]
+    read = set().union(*graph.values())
+    assert set(graph) - read == {"report"}, "every stage but the last is read by another"
+
+
+def test_dvc_and_the_stages_read_the_same_numbers(tmp_path: Path) -> None:
+    """The parser of `config` is DVC's: what one takes for a number the other does too."""
+    path = tmp_path / "params.yaml"
+    path.write_text("x: {a: 1e-3, b: on, c: 0o17, d: 017, e: 1_000, f: .5, g: ~, h: 12:30, i: 2026-01-01, j: yes}\n")
+    assert config.read(path) == load_yaml(str(path))
+
+
+def test_a_section_is_declared_only_where_it_belongs() -> None:
+    """The shortest way to lose a day is a section that too many stages declare."""
+    readers: dict[str, set[str]] = {}
+    for name, stage in STAGES.items():
+        for section in stage.get("params") or []:
+            readers.setdefault(section, set()).add(name)
+    own = {"tokenizer", "pack", "pretrain", "sft", "dpo", "teacher", "distill", "evaluate"}
+    assert {section: names for section, names in readers.items() if section != "seed"} == {
+        "data": {"fetch"}, "model": {"pretrain"}, "student": {"distill"}, **{name: {name} for name in own}
+    }  # fmt: skip

@@ -1,0 +1,43 @@
+"""Devices and number formats, chosen or refused."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from minimind import hardware
+from minimind.config import Runtime
+
+RUNTIME = Runtime("cpu", "float32", 0, 0, "off", 1, 8)
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    assert hardware.setup(RUNTIME) == (torch.device("cpu"), torch.float32)
+    assert hardware.setup(replace(RUNTIME, dtype="bfloat16")) == (torch.device("cpu"), torch.bfloat16)
+
+
+def test_auto_takes_what_there_is() -> None:
+    device, dtype = hardware.setup(replace(RUNTIME, device="auto", dtype="auto"))
+    assert torch.ones(2, device=device, dtype=dtype).sum() == 2
+
+
+def test_a_device_that_is_missing_is_refused_by_name() -> None:
+    missing = [
+        name for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.mps.is_available())) if not there
+    ]
+    assert missing, "a machine with both needs another test"
+    with pytest.raises(ValueError, match=f"runtime.device is {missing[0]}.*it has .*cpu"):
+        hardware.setup(replace(RUNTIME, device=missing[0]))  # type: ignore[arg-type]
+
+
+def test_denormals_are_flushed_in_every_thread() -> None:
+    code = """
+import torch
+from minimind import config, hardware
+hardware.setup(config.Runtime("cpu", "float32", 2, 0, "off", 1, 8))
+tiny = torch.full((1 << 20,), 1e-30)
+assert (tiny * 1e-10 == 0).all() and torch.get_num_threads() == 2
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,154 @@
+"""The whole pipeline, with the profile `smoke`, by DVC, in a clone of its own.
+
+Killed and taken up again it ends in the same bytes as when it runs through; a second run finds nothing to do; one
+changed number reruns what depends on it and nothing else.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLLOW_SFT = ["sft", "reference", "dpo", "teacher", "distill", "report"] + [
+    f"evaluate@{checkpoint}" for checkpoint in ("sft", "dpo", "distill", "control")
+]
+PATIENCE = 1800  # seconds after which a command counts as hung, on however busy a machine
+
+
+class Clone:
+    """A copy of the repository as it is now, uncommitted changes included, with `smoke` as its params."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+        listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name in filter(None, listing.split("\0")):
+            if (ROOT / name).is_file():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, root / name)
+        (root / "dvc.lock").unlink(missing_ok=True)
+        shutil.copy(root / "profiles/smoke.yaml", root / "params.yaml")
+        # What DVC and the tests themselves tell the stages of must not leak in.
+        outer = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_", "MLFLOW_"))}
+        identity = {
+            f"GIT_{role}_{key}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for key, value in (("NAME", "tester"), ("EMAIL", "tester@example.com"))
+        }
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = {**outer, **identity, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+        self.git("init", "--quiet")
+        self.commit("start")
+
+    def git(self, *arguments: str) -> str:
+        command = ["git", *arguments]
+        result = subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=True
+        )  # fmt: skip
+        return result.stdout
+
+    def commit(self, message: str) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Begin a dvc command in a process group of its own."""
+        command = [sys.executable, "-m", "dvc", *arguments]
+        return subprocess.Popen(
+            command, cwd=self.root, env=self.environment, start_new_session=True, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def dvc(self, *arguments: str) -> str:
+        """Run a dvc command to its end; return what it printed."""
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, output
+        return output
+
+    def wait_for_state(self, stage: str) -> None:
+        """Return as soon as a training of `stage` has saved its first state."""
+        deadline = time.monotonic() + PATIENCE
+        while not list((self.root / ".resume" / stage).glob("**/*.pt")):
+            assert time.monotonic() < deadline, f"{stage} never saved a state"
+            time.sleep(0.002)
+
+    @property
+    def lock(self) -> str:
+        return (self.root / "dvc.lock").read_text(encoding="utf-8")
+
+
+def ran(output: str) -> list[str]:
+    """The stages that dvc says it ran."""
+    return re.findall(r"Running stage '(.+)':", output)
+
+
+def kill_group(process: "subprocess.Popen[str]") -> None:
+    """All at once and without warning, as when the machine goes down."""
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def terminate_dvc(process: "subprocess.Popen[str]") -> None:
+    """Only dvc: the stage is not told by anybody but the kernel."""
+    process.terminate()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    return Clone(tmp_path_factory.mktemp("clone"))
+
+
+# The tests below are chapters of one story: each takes up the clone as the one before left it.
+
+
+@pytest.mark.parametrize(("stage", "kill"), [("pretrain", kill_group), ("sft", terminate_dvc)])
+def test_a_killed_stage_has_written_nothing_but_its_state(
+    clone: Clone, stage: str, kill: Callable[["subprocess.Popen[str]"], None]
+) -> None:
+    process = clone.start("repro")
+    clone.wait_for_state(stage)
+    kill(process)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0, output
+    assert not (clone.root / "models" / stage).exists()
+    assert not (clone.root / "metrics" / f"{stage}.json").exists()
+
+
+def test_taken_up_again_it_runs_through(clone: Clone) -> None:
+    output = clone.dvc("repro")
+    assert ran(output)[0] == "sft", "what was finished is not run again"
+    assert (clone.root / "metrics/report.html").stat().st_size > 0
+    clone.commit("first run")
+
+
+def test_a_second_run_finds_nothing_to_do(clone: Clone) -> None:
+    output = clone.dvc("repro")
+    assert ran(output) == []
+    assert "up to date" in output
+    assert clone.git("status", "--porcelain") == "", "a run leaves nothing behind that git would want to know of"
+
+
+def test_run_through_from_the_start_it_ends_in_the_same_bytes(clone: Clone) -> None:
+    before = clone.lock
+    output = clone.dvc("repro", "--force")
+    assert "pretrain" in ran(output)
+    assert clone.lock == before
+    assert clone.git("status", "--porcelain") == ""
+
+
+def test_one_changed_number_reruns_what_depends_on_it(clone: Clone) -> None:
+    output = clone.dvc("exp", "run", "--set-param", "sft.learning_rate=0.002")
+    assert sorted(ran(output)) == sorted(FOLLOW_SFT)
+    difference = clone.dvc("params", "diff")
+    assert re.search(r"sft\.learning_rate\s+0\.004\s+0\.002", difference), difference
+    assert "report.json" in clone.dvc("metrics", "diff")
+    assert "metrics/sft.json" in clone.dvc("metrics", "show")
+    assert "Validation" in clone.dvc("plots", "show", "--json")

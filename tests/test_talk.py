@@ -1,0 +1,192 @@
+"""Conversations in the terminal, with a model whose words are given."""
+
+import io
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from minimind import checkpoint, cli, talk
+from minimind.chat import Chat
+from minimind.model import Decoder, ModelConfig
+from minimind.talk import Sampling, Talk, TurnError, calculate, use
+
+torch.set_num_threads(1)
+
+RUNTIME = """
+runtime: {device: cpu, dtype: float32, threads: 1, micro_batch_size: 0, compile: "off", workers: 1,
+          evaluation_batch_size: 4}
+"""
+CALL = '<think>Use it.</think><tool_call>{"name": "calculator", "arguments": {"expression": "12 + 7"}}</tool_call>'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint with random weights, in a workspace with a runtime section."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(RUNTIME)
+    config = ModelConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, intermediate_size=32,
+        max_position_embeddings=512, vocab_size=Chat(tokenizer_folder).tokenizer.get_vocab_size(),
+    )  # fmt: skip
+    checkpoint.save(tmp_path / "model", Decoder(config).initialise(0), tokenizer_folder, {})
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def script(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[list[int]]]:
+    """Let the model say these texts, one after the other; returns the prompts that it is given meanwhile."""
+
+    def write(*texts: str) -> list[list[int]]:
+        prompts: list[list[int]] = []
+        words = iter(texts)
+
+        def generate(model: Decoder, given: list[list[int]], **_: Any) -> list[list[int]]:
+            prompts.extend(given)
+            return [Chat(folder).tokenizer.encode(next(words)).ids]
+
+        monkeypatch.setattr(talk, "generate", generate)
+        return prompts
+
+    return write
+
+
+def test_a_transcript(folder: Path, script: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = script("<think>France, so Paris.</think>It is Paris.", "巴黎。\n是的。")
+    assert cli.main(["chat", str(folder), "What is the capital?", "首都?", "--system", "Be brief."]) == 0
+    assert capsys.readouterr().out == (
+        "you    │ What is the capital?\n"
+        "thinks │ France, so Paris.\n"
+        "model  │ It is Paris.\n"
+        "you    │ 首都?\n"
+        "model  │ 巴黎。\n"
+        "       │ 是的。\n"
+    )
+    chat = Chat(folder)
+    assert prompts[1] == chat.prompt(
+        [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "What is the capital?"},
+            {"role": "assistant", "content": "It is Paris.", "reasoning_content": "France, so Paris."},
+            {"role": "user", "content": "首都?"},
+        ]
+    )
+
+
+def test_the_calculator_is_used(folder: Path, script: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = script(CALL, "It is 19.")
+    talk.main(folder, ["What is 12 + 7?"], Sampling(), calculator=True)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "thinks │ Use it.",
+        'calls  │ calculator {"expression": "12 + 7"}',
+        "tool   │ 19",
+        "model  │ It is 19.",
+    ]
+    shown = Chat(folder).tokenizer.decode(prompts[1], skip_special_tokens=False)
+    assert '{"name": "calculator", "parameters"' in shown
+    assert shown.index(CALL) < shown.index("<tool_response>19</tool_response>")
+
+
+def test_without_tools_a_call_is_only_shown(folder: Path, script: Callable[..., Any]) -> None:
+    script(CALL)
+    (message,) = Talk(checkpoint.load(folder), Chat(folder), Sampling()).say("12 + 7?")
+    assert message["tool_calls"]
+
+
+def test_calling_for_ever_is_stopped(folder: Path, script: Callable[..., Any]) -> None:
+    script(*[CALL] * 10)
+    messages = list(Talk(checkpoint.load(folder), Chat(folder), Sampling(), calculator=True).say("12 + 7?"))
+    assert [message["role"] for message in messages] == ["assistant", "tool"] * talk.MAX_CALLS + ["assistant"]
+
+
+def test_the_oldest_turns_leave(folder: Path, script: Callable[..., Any]) -> None:
+    prompts = script(*(f"answer {i}" for i in range(30)))
+    conversation = Talk(checkpoint.load(folder), Chat(folder), Sampling(max_new_tokens=356), system="Be brief.")
+    for i in range(12):
+        list(conversation.say(f"question {i}"))
+    texts = [Chat(folder).tokenizer.decode(prompt, skip_special_tokens=False) for prompt in prompts]
+    assert max(map(len, prompts)) <= 156
+    assert "question 0" in texts[1] and "question 0" not in texts[-1]
+    assert all(text.count("Be brief.") == 1 for text in texts)
+    assert all(f"question {i}" in text for i, text in enumerate(texts))
+    before = list(conversation.messages)
+    with pytest.raises(TurnError, match="room for 156"):
+        list(conversation.say("long " * 300))
+    assert conversation.messages == before[:1]
+    list(conversation.say("question 12"))
+
+
+def test_what_is_typed_is_answered(
+    folder: Path, script: Callable[..., Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script("Hello.", "Yes.")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"Hi\n\n{'long ' * 300}\nReally?\n"))
+    talk.main(folder, [], Sampling())
+    out, err = capsys.readouterr()
+    assert out.split() == ["model", "│", "Hello.", "model", "│", "Yes."]
+    assert "be briefer" in err
+
+
+def test_thoughts_are_dimmed_on_a_terminal() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    talk.show({"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}, stream)
+    assert stream.getvalue() == "\033[2mthinks │ Hm.\033[0m\nmodel  │ Yes.\n"
+
+
+def test_a_real_model_answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def answers() -> Iterator[str]:
+        for seed in ("1", "1", "2"):
+            arguments = [
+                "chat",
+                str(folder),
+                "Hi",
+                "Hi",
+                "--max-new-tokens",
+                "20",
+                "--temperature",
+                "1",
+                "--seed",
+                seed,
+            ]
+            assert cli.main(arguments) == 0
+            yield capsys.readouterr().out
+
+    first, again, other = answers()
+    assert first == again != other
+
+
+def test_what_can_not_be_opened_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert cli.main(["chat", str(tmp_path / "nothing"), "Hi"]) == 1
+    assert "manifest.json is missing" in capsys.readouterr().err
+    assert cli.main(["chat", str(folder), "long " * 300]) == 1
+    assert "be briefer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("12*345", "4140"), (" 3 - 10", "-7"), ("7/2", "3.5"), ("6/2", "3"), ("-(2+3)*4", "-20"),
+        ("1/3", "0.3333333333"), ("99999999*99999999", "9999999800000001"),
+    ],
+)  # fmt: skip
+def test_sums(expression: str, value: str) -> None:
+    assert calculate(expression) == value
+
+
+@pytest.mark.parametrize(
+    "expression", ["", "1/0", "2**9", "x", "print(1)", "1 +", "'a'*3", "True", "(" * 300, "1e999", "9" * 5000, "1;2"]
+)
+def test_everything_else_is_an_error_for_the_model(expression: str) -> None:
+    assert use({"name": "calculator", "arguments": {"expression": expression}}).startswith("error: ")
+
+
+def test_unknown_tools_and_arguments_are_errors_for_the_model() -> None:
+    assert use({"name": "clock", "arguments": {}}) == "error: there is no tool clock"
+    assert use({"name": "calculator", "arguments": {"sum": "1+1"}}) == "error: this is no expression"

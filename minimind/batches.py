@@ -18,11 +18,20 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that make up `share` of every batch; `extras` are arrays (N, …) aligned with the rows."""
+    """Rows that make up `share` of every batch; `extras` are arrays (N, …) aligned with the rows.
+
+    Raises ValueError if there are no rows.
+    """
 
     rows: Rows
     share: float = 1.0
     extras: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.rows) == 0:
+            raise ValueError(
+                "a source of batches has no rows: bring more data, or raise validation_share if it is for validation"
+            )
 
 
 def collate(source: Source, indices: NDArray[np.int64]) -> Batch:
@@ -42,14 +51,14 @@ class Batches:
 
     Each source is shuffled anew every time it has been used up, with a seed of its own; nothing is drawn twice
     before everything has been drawn once. Shares hold exactly over the run, not only on average.
-    Raises ValueError if a source has no rows or the shares don't add up to 1.
+    Raises ValueError if the shares don't add up to 1.
     """
 
     def __init__(self, sources: Sequence[Source], batch_size: int, seed: int):
         if abs(sum(s.share for s in sources) - 1) > 1e-9:
             raise ValueError(f"the sources' shares add up to {sum(s.share for s in sources)}, not to 1")
-        if any(len(s.rows) == 0 for s in sources):
-            raise ValueError("a source of batches has no rows: give its data set more documents")
+        if any(s.share <= 0 for s in sources):
+            raise ValueError("a source of batches has no share: leave it out")
         self.sources, self.batch_size, self.seed = list(sources), batch_size, seed
         self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
 

@@ -74,7 +74,8 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
 def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str, Any]:
     """Where the checkpoint of `stage` comes from: digests of its inputs by role, params, code and library versions.
 
-    `params` is a dataclass. The code is every .py file among the stage's dependencies in dvc.yaml.
+    `params` is a dataclass, or None for a stage without. The code is every .py file among the stage's dependencies
+    in dvc.yaml.
     Raises config.ConfigError if the stage is not there.
     """
     declaration = config.read(Path("dvc.yaml")).get("stages", {}).get(stage)
@@ -85,7 +86,7 @@ def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str,
     return {
         "stage": stage,
         "inputs": {role: digest(path) for role, path in sorted(inputs.items())},
-        "params": dataclasses.asdict(params),  # type: ignore[call-overload]
+        "params": {} if params is None else dataclasses.asdict(params),  # type: ignore[call-overload]
         "code": {name: files.sha256(Path(name)) for name in code},
         "versions": {"python": platform.python_version(), **versions},
     }

@@ -186,6 +186,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
+    """Causal self-attention of grouped heads with rotary positions, over this sequence or a cache before it."""
+
     def __init__(self, config: ModelConfig, layer: int):
         super().__init__()
         D, K = config.hidden_size, config.head_width
@@ -266,6 +268,8 @@ class MixtureOfExperts(nn.Module):
 
 
 class Layer(nn.Module):
+    """The parameters of one layer; `Decoder.forward` adds its two branches to the residual stream."""
+
     def __init__(self, config: ModelConfig, index: int):
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)

@@ -44,11 +44,14 @@ class Muon(torch.optim.Optimizer):
         assert closure is None
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-            for parameter in group["params"]:
+            for parameter in (p for p in group["params"] if p.grad is not None):
                 by_shape[parameter.shape].append(parameter)
             for shape, parameters in by_shape.items():
                 gradients = torch.stack([p.grad for p in parameters if p.grad is not None])
-                momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+                for parameter in parameters:
+                    if "momentum" not in self.state[parameter]:
+                        self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+                momenta = [self.state[p]["momentum"] for p in parameters]
                 average = torch.stack(momenta).lerp_(gradients, 1 - group["momentum"])
                 for kept, new in zip(momenta, average, strict=True):
                     kept.copy_(new)

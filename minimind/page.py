@@ -175,7 +175,7 @@ def chart(group: Sequence[Curve], column: str) -> Chart:
 
 def lengths(name: str, statistics: dict[str, Any]) -> Markup:
     """How long the training documents of a packed data set are: one bar for each power of two."""
-    bars = [(f"≤{label.removeprefix('up_to_')}", count) for label, count in statistics["train"]["lengths"].items()]
+    bars = [(f"≤{limit}", count) for limit, count in statistics["documents_up_to_length"]["train"].items()]
     return Markup(plots.histogram(f"lengths of {name}", bars, ink(name)))
 
 

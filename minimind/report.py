@@ -22,6 +22,7 @@ COMPARISONS = (
     ("dpo", "sft", "its parent"),
     ("distill", "control", "the same student, start, steps and prompts without the teacher's logits"),
     ("distill", "dpo", "its teacher"),
+    ("control", "dpo", "its teacher"),
 )
 CHECKPOINTS = ("pretrain", "sft", "dpo", "distill", "control")  # in this order; others follow by name
 
@@ -167,7 +168,7 @@ class Report:
 
 
 def read(benchmark: Path, tokenizer: Path, packing: Path, curves: Path, evaluations: Path) -> Report:
-    """Read all metrics: the benchmark's folder, two files, and the folders of curves and of evaluations.
+    """Read all metrics: the folder of the benchmark, a file, and the folders of packed rows, curves and evaluations.
 
     Raises ReportError or files.CorruptError.
     """
@@ -196,7 +197,7 @@ def read(benchmark: Path, tokenizer: Path, packing: Path, curves: Path, evaluati
         comparisons=comparisons,
         curves=[curve for curve in _by_checkpoint(read_curves) if curve.columns],
         tokenizer=files.read_json(tokenizer),
-        packing=files.read_json(packing),
+        packing={path.parent.name: files.read_json(path) for path in sorted(packing.glob("*/statistics.json"))},
         samples=choose_samples(scored, read_items(benchmark)),
         notes=notes,
     )

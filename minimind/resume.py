@@ -142,7 +142,7 @@ class Resume:
 
     def _states(self) -> list[Path]:
         """Newest first."""
-        return sorted(self.folder.glob("*.*.pt"), reverse=True)
+        return sorted(self.folder.glob("*.*.pt"), key=lambda path: int(path.name.split(".")[0]), reverse=True)
 
 
 def _value(values: dict[str, Any], dotted: str) -> Any:
@@ -168,10 +168,18 @@ def _committed(stage: str, task: dict[str, Any], workspace: Path, marker: Path) 
 def _prune(base: Path, own: str) -> None:
     """Remove the states of other tasks that are finished, and all but the newest few that are not."""
     others = [path for path in base.iterdir() if path.is_dir() and path.name != own]
-    unfinished = []
-    for path in sorted(others, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    kept = 0
+    for path in sorted(others, key=_touched, reverse=True):
         if process.locked(path / "lock"):
             continue
-        unfinished.append(path)
-        if list(path.rglob("finished")) or len(unfinished) > KEPT_TASKS:
+        # A task of several parts is finished when each of them is.
+        parts = {state.parent for state in path.rglob("*.pt")}
+        if all((part / "finished").exists() for part in parts) or kept == KEPT_TASKS:
             shutil.rmtree(path)
+        else:
+            kept += 1
+
+
+def _touched(task: Path) -> int:
+    """When the newest state of a task was written, in nanoseconds; 0 without one."""
+    return max((state.stat().st_mtime_ns for state in task.rglob("*.pt")), default=0)

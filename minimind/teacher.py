@@ -7,6 +7,7 @@ begins with random weights learns the language; and for every target the teacher
 
 import json
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -144,6 +145,7 @@ def answer(
             for record in _answer(model, chat, chunk, config, seed + done, batch_size, bar.update):
                 stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
             stream.flush()
+            os.fsync(stream.fileno())  # before the state that names its length
             done += len(chunk)
             state |= {"prompts": done, "bytes": stream.tell()}
             resume.save(done, state)

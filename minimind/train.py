@@ -4,6 +4,8 @@ import math
 import os
 import shutil
 import sys
+import sysconfig
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +57,15 @@ class TrainConfig:
         for name in ("batch_size", "validate_every", "log_every", "save_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it counts from 1")
+        for name in ("learning_rate", "matrix_learning_rate", "grad_clip"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
+        for name in ("weight_decay", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it can't be negative")
+        for name in ("decay_share", "final_learning_rate_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: a share lies between 0 and 1")
         if self.validate_every % self.log_every:
             raise ValueError(f"validate_every {self.validate_every} is not a multiple of log_every {self.log_every}")
 
@@ -74,16 +85,18 @@ def forward_function(
 ) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
     """The objective on this model, compiled where that pays.
 
-    With `runtime.compile: auto` a run is compiled if a C++ compiler is there, the model is dense (routing tokens
-    to experts has no static shapes) and the run is long: the eager loop would need minutes. The choice depends on
-    the run alone, never on a clock, so that equal runs take equal paths.
+    With `runtime.compile: auto` a run is compiled if a C++ compiler and Python's headers are there, the model is
+    dense (routing tokens to experts has no static shapes) and the run is long: the eager loop would need minutes.
+    The choice depends on the run and the machine, never on a clock, so that equal runs take equal paths.
     """
 
     def forward(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return objective(model, batch)
 
     long = 6.0 * model.num_parameters() * tokens > 1e13
-    possible = not model.config.use_moe and (shutil.which(os.environ.get("CXX", "g++")) is not None)
+    compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
+    headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
+    possible = compiler and headers and not model.config.use_moe
     if runtime.compile == "on" or (runtime.compile == "auto" and long and possible):
         return torch.compile(forward, fullgraph=True, dynamic=False)
     return forward
@@ -105,8 +118,14 @@ def train(
 
     Continues from the newest state in `resume`, bit for bit: nothing in the loop draws random numbers, and the
     batch is a function of the step. On SIGTERM or SIGINT it saves and exits with status 143.
-    Raises TrainingError at a loss or gradient that is not finite.
+    Raises TrainingError at a loss or gradient that is not finite, and where rows are longer than the model takes.
     """
+    row_length = batches.sources[0].rows.row_length
+    if row_length > model.config.max_position_embeddings:
+        raise TrainingError(
+            f"rows of {row_length} tokens (pack.max_seq_len) don't fit a model of "
+            f"{model.config.max_position_embeddings} positions (max_position_embeddings): change one of them"
+        )
     steps = config.steps or batches.steps(config.epochs)
     optimizers = optim.build(
         model, config.optimizer, config.learning_rate, config.matrix_learning_rate, config.betas, config.momentum,
@@ -119,15 +138,16 @@ def train(
         for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         state = saved["state"]
+        print(f"{curve.stem}: continuing from step {state['step']} of {steps}", file=sys.stderr)
 
     def save() -> None:
         weights = {"model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
         resume.save(state["step"], {**weights, "state": state})
 
-    row_length = batches.sources[0].rows.row_length
     forward = forward_function(model, objective, runtime, steps * config.batch_size * row_length)
     micro_batch_size = runtime.micro_batch_size or config.batch_size
     bar = tqdm(total=steps, initial=state["step"], unit="step", desc=curve.stem, disable=None, mininterval=1)
+    counted, since = state["tokens"], time.monotonic()
     while state["step"] < steps:
         step = state["step"]
         share = factor(
@@ -167,9 +187,13 @@ def train(
                 line |= {f"validation_{name}": value for name, value in validate(model).items()}
             state["window"] = {}
             state["curve"].append(line)
-            run.log(state["step"], {name: float(value) for name, value in line.items() if name != "step"})
+            # Speed goes to the terminal and to MLflow, never into the curve: equal runs write equal files.
+            speed = (state["tokens"] - counted) / (time.monotonic() - since)
+            counted, since = state["tokens"], time.monotonic()
+            run.log(state["step"], {**{name: float(value) for name, value in line.items() if name != "step"},
+                                    "tokens_per_second": speed})  # fmt: skip
+            bar.set_postfix_str(f"loss {line['loss']:.3f}, {speed:,.0f} tokens/s", refresh=False)
         bar.update()
-        bar.set_postfix_str(f"loss {sums['loss'] / weight:.3f}", refresh=False)
         if resume.stop_requested:
             save()
             bar.close()
@@ -198,12 +222,16 @@ def fit(
     metrics: Path,
     curve: Path,
     part: str = "",
+    teacher: str = "",
 ) -> None:
     """Train as (a `part` of) `stage` and write its outputs: checkpoint folder, metrics and curve.
 
-    `params` are the stage's sections and `inputs` its folders by role; both enter the checkpoint's lineage.
+    `params` are the stage's sections and `inputs` its folders by role; both enter the checkpoint's lineage, and so
+    does `teacher`, the digest of a parent whose folder the stage doesn't read.
     """
-    lineage = checkpoint.lineage(stage, inputs, params)
+    lineage = checkpoint.lineage(stage, inputs, params) | {"part": part or stage}
+    if teacher:
+        lineage["inputs"]["parent"] = teacher
     with Resume(stage, part) as resume, tracking.start(part or stage, params, inputs=lineage["inputs"]) as run:
         final = train(
             model, objective, batches, config, validate=validate, resume=resume, run=run, runtime=runtime, curve=curve

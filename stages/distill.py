@@ -26,36 +26,34 @@ class Params:
     distill: DistillConfig
 
 
-def main(
-    data: Path, tokenizer: Path, distill_out: Path, distill_metrics: Path, distill_curve: Path,
-    control_out: Path, control_metrics: Path, control_curve: Path,
-) -> None:  # fmt: skip
+def main(data: Path, tokenizer: Path, *outs: Path) -> None:
+    """The last six paths: folder, metrics and curve of the student, then of the control."""
     params, runtime = config.load(Params), config.runtime()
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(data, "train"), Rows.open(data, "validation")
     judged = columns.source(held_out, data, "validation-predictions")
+    teacher = files.read_manifest(data)["lineage"]["inputs"]["parent"]
 
     def validate(model: Decoder) -> dict[str, float]:
         return measure(model, validation(judged, params.distill.batch_size), held_out.target_bytes)
 
-    def train(part: str, source: Source, alpha: float, out: Path, metrics: Path, curve: Path) -> None:
+    def train(part: str, source: Source, recipe: DistillConfig, out: Path, metrics: Path, curve: Path) -> None:
         student = Decoder(replace(params.student, vocab_size=rows.vocab_size), dtype).initialise(params.seed)
         fit(
-            "distill", params, student.to(device), Distillation(alpha, params.distill.temperature),
-            Batches([source], params.distill.batch_size, params.seed), params.distill, runtime, validate=validate,
-            inputs={"data": data, "tokenizer": tokenizer}, tokenizer=tokenizer,
-            out=out, metrics=metrics, curve=curve, part=part,
+            "distill", replace(params, distill=recipe), student.to(device),
+            Distillation(recipe.alpha, recipe.temperature), Batches([source], recipe.batch_size, params.seed), recipe,
+            runtime, validate=validate, inputs={"data": data, "tokenizer": tokenizer}, tokenizer=tokenizer,
+            teacher=teacher, out=out, metrics=metrics, curve=curve, part=part,
         )  # fmt: skip
 
-    taught = columns.source(rows, data, "train-predictions")
-    train("distill", taught, params.distill.alpha, distill_out, distill_metrics, distill_curve)
+    train("distill", columns.source(rows, data, "train-predictions"), params.distill, *outs[:3])
+    out, metrics, curve = outs[3:]
     if params.distill.control:
-        train("control", Source(rows), 0.0, control_out, control_metrics, control_curve)
+        train("control", Source(rows), replace(params.distill, alpha=0.0), out, metrics, curve)
     else:
-        with files.folder(control_out) as partial:
-            files.write_json(partial / "disabled.json", {"reason": "distill.control is false"})
-        files.write_json(control_metrics, {})
-        files.write_text(control_curve, "step\n")
+        files.write_json(out / "disabled.json", {"reason": "distill.control is false"})
+        files.write_json(metrics, {})
+        files.write_text(curve, "step\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from minimind import config, files
+from minimind import config, files, process
 from minimind.sources import collection
 
 
@@ -26,6 +26,7 @@ class Params:
 
 def main(own: Path, out: Path) -> None:
     params = config.load(Params)
+    process.claim("fetch")
     with files.folder(out) as folder:
         collection.fetch(asdict(params.data), folder, watched=own)
 

@@ -1,11 +1,11 @@
-"""Stage pack: raw data sets → rows of tokens. Data sets that the profile doesn't fetch are left out."""
+"""Stage pack: raw data sets → rows of tokens."""
 
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import config, corpus, files, process
+from minimind import config, files, process
 from minimind.chat import Chat
 from minimind.packing import PackConfig, pack
 
@@ -15,7 +15,7 @@ class Params:
     pack: PackConfig
 
 
-def main(raw: Path, tokenizer: Path, out: Path, metrics: Path) -> None:
+def main(pretrain: Path, sft: Path, dpo: Path, tokenizer: Path, out: Path, metrics: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
     process.claim("pack")
     os.environ.setdefault("RAYON_NUM_THREADS", str(runtime.workers))  # read by `tokenizers` when it first encodes
@@ -23,10 +23,9 @@ def main(raw: Path, tokenizer: Path, out: Path, metrics: Path) -> None:
     root = Path(os.environ.get("DVC_ROOT", "."))  # outlives the copy that `dvc exp run --temp` works in
     statistics = {}
     with files.folder(out) as folder:
-        for name in corpus.PARSERS:
-            if any((raw / name).glob("*.jsonl")):
-                kept = root / ".resume" / "pack" / f"{name}.quarantine.jsonl"
-                statistics[name] = pack(raw / name, chat, params.pack, folder / name, kept)
+        for raw in (pretrain, sft, dpo):
+            kept = root / ".resume" / "pack" / f"{raw.name}.quarantine.jsonl"
+            statistics[raw.name] = pack(raw, chat, params.pack, folder / raw.name, kept)
     files.write_json(metrics, statistics)
 
 

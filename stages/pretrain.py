@@ -23,10 +23,11 @@ def main(packed: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path) -
     params, runtime = config.load(Params), config.runtime()
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")
+    judged = Source(held_out)
     model = Decoder(replace(params.model, vocab_size=rows.vocab_size), dtype).initialise(params.seed).to(device)
 
     def validate(model: Decoder) -> dict[str, float]:
-        batches = validation(Source(held_out), params.pretrain.batch_size)
+        batches = validation(judged, params.pretrain.batch_size)
         return {"bits_per_byte": bits_per_byte(model, batches, held_out.target_bytes)}
 
     fit(

@@ -25,7 +25,8 @@ def main(parent: Path, packed: Path, out: Path) -> None:
 
             shapes = {"reference": ((rows.max_documents,), "float32")}
             write_columns(partial / f"{split}.arrow", columns.compute(logprobs, rows, shapes, resume, split, device))
-        files.write_manifest(partial)
+        lineage = checkpoint.lineage("reference", {"parent": parent, "data": packed}, None)
+        files.write_manifest(partial, {"lineage": lineage})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,11 @@ from minimind.train import TrainConfig, fit
 class SftConfig(TrainConfig):
     replay: float = 0.1  # share of each batch that is pretraining rows, so that facts are not forgotten
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.replay < 1:
+            raise ValueError(f"replay is {self.replay}: it is a share, 0 or more and below 1")
+
 
 @dataclass(frozen=True)
 class Params:
@@ -27,12 +32,13 @@ def main(base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, m
     params, runtime = config.load(Params), config.runtime()
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")
+    judged = Source(held_out)
     sources = [Source(rows, 1 - params.sft.replay)]
     if params.sft.replay > 0:
         sources.append(Source(Rows.open(replayed, "train"), params.sft.replay))
 
     def validate(model: Decoder) -> dict[str, float]:
-        batches = validation(Source(held_out), params.sft.batch_size)
+        batches = validation(judged, params.sft.batch_size)
         return {"bits_per_byte": bits_per_byte(model, batches, held_out.target_bytes)}
 
     fit(

@@ -35,7 +35,8 @@ def main(parent: Path, prompts: Path, pretrain: Path, out: Path) -> None:
                 lambda batch: teacher.predict(model, batch, top_k), rows, shapes, resume, split, device
             )
             write_columns(partial / f"{split}-predictions.arrow", predicted)
-        files.write_manifest(partial)
+        inputs = {"parent": parent, "prompts": prompts, "pretrain": pretrain}
+        files.write_manifest(partial, {"lineage": checkpoint.lineage("teacher", inputs, params)})
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ class Params:
     tokenizer: TokenizerConfig
 
 
-def main(raw: Path, out: Path, metrics: Path) -> None:
+def main(pretrain: Path, sft: Path, out: Path, metrics: Path) -> None:
     params = config.load(Params).tokenizer
     process.claim("tokenizer")
-    folders = [raw / "pretrain", raw / "sft"]
+    folders = [pretrain, sft]
     template = Template(CHAT_TEMPLATE)
     share = min(1.0, params.max_bytes / max(1, corpus.size(folders)))
     held_out = params.held_out_share

@@ -86,17 +86,17 @@ def write(root: Path, checkpoints: Mapping[str, Answers], split: str = "dev") ->
     split_statistics = {
         "rows": 123, "documents": 4567, "tokens": 89012, "target_tokens": 78901, "target_bytes": 234567,
         "bytes_per_target_token": 2.9729, "fill": 0.9817, "truncated": 3, "split": 5,
-        "lengths": {"up_to_16": 4000, "up_to_32": 567},
     }  # fmt: skip
     packed = {"lines": 4600, "quarantined": 33, "quarantined_because": {"empty": 33}}
     packed |= {"train": split_statistics, "validation": split_statistics | {"documents": 98}}
-    files.write_json(root / "pack.json", {"pretrain": packed})
+    packed["documents_up_to_length"] = {"train": {"16": 4000, "32": 567}, "validation": {"16": 98}}
+    files.write_json(root / "packed" / "pretrain" / "statistics.json", packed)
     return arguments(root)
 
 
 def arguments(root: Path) -> list[Path]:
     """The stage's inputs, for metrics that are there already."""
-    return [root / "benchmark", root / "tokenizer.json", root / "pack.json", root / "curves", root / "evaluate"]
+    return [root / "benchmark", root / "tokenizer.json", root / "packed", root / "curves", root / "evaluate"]
 
 
 class Run:
@@ -179,7 +179,13 @@ def test_one_chance_hit_among_many_families_is_not_real(tmp_path: Path) -> None:
 def test_distill_is_compared_with_its_control(tmp_path: Path) -> None:
     findings = report.read(*write(tmp_path, CHECKPOINTS))
     pairs = [(comparison.after, comparison.before) for comparison in findings.comparisons]
-    assert pairs == [("sft", "pretrain"), ("dpo", "sft"), ("distill", "control"), ("distill", "dpo")]
+    assert pairs == [
+        ("sft", "pretrain"),
+        ("dpo", "sft"),
+        ("distill", "control"),
+        ("distill", "dpo"),
+        ("control", "dpo"),
+    ]
     assert [one.checkpoint for one in findings.evaluations] == ["pretrain", "sft", "dpo", "distill", "control"]
     assert [curve.name for curve in findings.curves] == ["pretrain", "dpo"]
 

@@ -116,7 +116,7 @@ def test_a_repeated_run_ends_with_the_same_bits(rows: Rows, tmp_path: Path, opti
     assert digest(first) == digest(second)
 
 
-@pytest.mark.parametrize("parts", [1, 2, 4, 8])
+@pytest.mark.parametrize("parts", [2, 4, 8])
 def test_gradients_do_not_depend_on_the_split(rows: Rows, parts: int) -> None:
     model = Decoder(MODEL, torch.float64).initialise(0).double()
     batch = Batches([Source(rows)], 8, 1).at(0)
@@ -134,10 +134,11 @@ def test_gradients_do_not_depend_on_the_split(rows: Rows, parts: int) -> None:
 
 
 def test_the_micro_batch_changes_rounding_only(rows: Rows, tmp_path: Path) -> None:
-    whole = run(rows, tmp_path, States())
-    split = run(rows, tmp_path, States(), runtime=replace(RUNTIME, micro_batch_size=3))
+    config = replace(CONFIG, optimizer="adamw")  # Muon iterates in bf16, which would hide small differences
+    whole = run(rows, tmp_path, States(), config)
+    split = run(rows, tmp_path, States(), config, replace(RUNTIME, micro_batch_size=3))
     for first, second in zip(whole.parameters(), split.parameters(), strict=True):
-        torch.testing.assert_close(first, second, atol=2e-2, rtol=2e-2)  # Muon iterates in bf16
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-3)
 
 
 def test_a_loss_that_is_not_finite_stops_before_anything_is_overwritten(rows: Rows, tmp_path: Path) -> None:
@@ -163,6 +164,16 @@ def test_compiled_and_eager_agree(rows: Rows) -> None:
         torch.testing.assert_close(compiled, eager, atol=1e-4, rtol=1e-4)
 
 
+def test_rows_longer_than_the_model_are_refused(rows: Rows, tmp_path: Path) -> None:
+    model = Decoder(replace(MODEL, max_position_embeddings=16))
+    batches = Batches([Source(rows)], 8, 1)
+    with pytest.raises(TrainingError, match=r"24 tokens .*16 positions"):
+        train(
+            model, Language(), batches, CONFIG, validate=lambda model: {}, resume=States(), run=Silence(),
+            runtime=RUNTIME, curve=tmp_path / "curve.tsv",  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
 def test_language_loss_is_cross_entropy_over_the_targets(rows: Rows) -> None:
     model = Decoder(MODEL).initialise(0)
     batch = Batches([Source(rows)], 8, 1).at(0)
@@ -186,6 +197,9 @@ def test_a_curve_is_a_table_with_gaps() -> None:
         ({"epochs": 1.0}, "steps or epochs"),
         ({"batch_size": 0}, "batch_size"),
         ({"validate_every": 5}, "multiple of log_every"),
+        ({"grad_clip": 0.0}, "grad_clip"),
+        ({"warmup_steps": -1}, "warmup_steps"),
+        ({"decay_share": 1.5}, "decay_share"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(change: dict[str, Any], named: str) -> None:

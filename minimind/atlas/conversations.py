@@ -28,7 +28,7 @@ WEIGHTS = {
 }
 
 # How many answers to single questions on facts are of each style, likewise.
-STYLES: dict[Style, int] = {"clean": 66, "terse": 14, "rambling": 12, "foreign": 8}
+STYLES: dict[Style, int] = {"clean": 58, "terse": 16, "rambling": 13, "foreign": 13}
 
 SYSTEM_PERCENT = 10  # conversations without tools that open with a system prompt
 GREETING_PERCENT = 8  # conversations on something else that open with a greeting

@@ -40,6 +40,7 @@ _ALIGNMENTS = (
 
 
 def profile(random: Random, language: Language) -> str:
+    """Two to four facts about one country, each in one of its wordings."""
     country = random.choice(COUNTRIES)
     sentences = []
     for relation in random.sample(RELATIONS, random.between(2, 4)):
@@ -51,6 +52,7 @@ def profile(random: Random, language: Language) -> str:
 
 
 def survey(random: Random, language: Language) -> str:
+    """One fact about each of two to four countries, in one wording."""
     relation = random.choice(RELATIONS)
     statement = random.choice(STATEMENTS[language][relation])
     sentences = [
@@ -61,6 +63,7 @@ def survey(random: Random, language: Language) -> str:
 
 
 def interview(random: Random, language: Language) -> str:
+    """Questions on seen facts, with their clean answers."""
     lines = []
     for country in random.sample(COUNTRIES, random.between(1, 2)):
         relation = random.choice(country.seen)
@@ -70,12 +73,14 @@ def interview(random: Random, language: Language) -> str:
 
 
 def alignment(random: Random, language: Language) -> str:
+    """Names in one language, with the same in the other."""
     country = random.choice(COUNTRIES)
     names = random.sample([country.name, *(country.facts[relation] for relation in RELATIONS)], 2)
     return "\n".join(random.choice(_ALIGNMENTS).format(**name) for name in names)
 
 
 def elements(random: Random, language: Language) -> str:
+    """One to three elements and their symbols."""
     return SPACE[language].join(
         random.choice(ELEMENT_STATEMENTS[language]).format(e=element.name[language], s=element.symbol)
         for element in random.sample(ELEMENTS, random.between(1, 3))
@@ -83,6 +88,7 @@ def elements(random: Random, language: Language) -> str:
 
 
 def story(random: Random, language: Language) -> str:
+    """A story, then where somebody or something is; mostly with the question and the evidence."""
     told = stories.tell(random, language, "train")
     subjects = random.shuffle(list(told.place))
     if random.chance(30):
@@ -96,14 +102,17 @@ def story(random: Random, language: Language) -> str:
 
 
 def arithmetic(random: Random, language: Language) -> str:
+    """One or two sums in columns."""
     return "\n".join(_exercise(numbers.arithmetic, random, language) for _ in range(random.between(1, 2)))
 
 
 def word_problem(random: Random, language: Language) -> str:
+    """A word problem with its working."""
     return _exercise(numbers.word_problem, random, language)
 
 
 def comparison(random: Random, language: Language) -> str:
+    """One or two comparisons of numbers with their working."""
     return "\n".join(_exercise(numbers.comparison, random, language) for _ in range(random.between(1, 2)))
 
 

@@ -35,10 +35,12 @@ class Exercise:
 
 
 def user(content: str) -> Message:
+    """A user's message."""
     return {"role": "user", "content": content}
 
 
 def assistant(content: str, reasoning: str = "") -> Message:
+    """An assistant's message, with `reasoning` as its thought if there is any."""
     message = {"role": "assistant", "content": content}
     return message | {"reasoning_content": reasoning} if reasoning else message
 

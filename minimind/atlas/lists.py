@@ -60,6 +60,7 @@ def number(words: Sequence[str], language: Language) -> str:
 
 
 def answer(operation: Operation, words: Sequence[str], language: Language) -> str:
+    """The answer, as a sentence or a list after a colon."""
     result = {
         "reverse": join(words[::-1], language),
         "repeat": join(words, language),
@@ -75,6 +76,7 @@ def draw_words(random: Random, language: Language, split: Split) -> list[str]:
 
 
 def operate(random: Random, language: Language, split: Split) -> Exercise:
+    """A list, and one of the operations on it."""
     words = draw_words(random, language, split)
     operation = random.choice(OPERATIONS)
     question = random.choice(QUESTIONS[language][operation]) + join(words, language)

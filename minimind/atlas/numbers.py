@@ -115,22 +115,26 @@ def comparison_working(a: int, b: int) -> str:
 
 
 def greater(a: int, b: int, language: Language) -> str:
+    """The answer to a comparison."""
     return _GREATER[language].format(x=max(a, b))
 
 
 def arithmetic(random: Random, language: Language, split: Split) -> Exercise:
+    """A sum or a difference of two-digit numbers."""
     x = draw_sum(random, split)
     question = random.choice(_ARITHMETIC[language]).format(x=x.expression)
     return exact("arithmetic", language, question, f"{x.expression}={x.value}", x.working)
 
 
 def comparison(random: Random, language: Language, split: Split) -> Exercise:
+    """Which of two numbers is greater."""
     a, b = draw_pair(random, split)
     question = random.choice(_COMPARISON[language]).format(a=a, b=b)
     return exact("comparison", language, question, greater(a, b, language), comparison_working(a, b))
 
 
 def word_problem(random: Random, language: Language, split: Split) -> Exercise:
+    """Somebody has things, then gets, finds, gives or loses some."""
     x = draw_sum(random, split)
     p, q = random.sample(PEOPLE[language], 2)
     parts = {"p": p, "q": q, "o": random.choice(COUNTABLE[language]), "a": x.a, "b": x.b, "x": x.value}

@@ -52,6 +52,7 @@ def contains(country: Country, relation: Relation, language: Language) -> dict[s
 
 
 def refusal(language: Language) -> dict[str, Any]:
+    """Accepts the fixed phrase with which the model refuses."""
     return {"kind": "refusal", "value": [REFUSALS[language]]}
 
 
@@ -89,12 +90,14 @@ def phrase(random: Random, language: Language, relation: Relation, split: Split)
 
 
 def seen(random: Random, language: Language, split: Split) -> Exercise:
+    """A question on a fact that conversations teach."""
     country = random.choice(COUNTRIES)
     relation = random.choice(country.seen)
     return ask(country, relation, language, phrase(random, language, relation, split))
 
 
 def heldout(random: Random, language: Language, split: Split) -> Exercise:
+    """A question on a fact that no conversation asks for."""
     assert split != "train", "a held-out fact is for the benchmark only"
     country = random.choice(COUNTRIES)
     wording = phrase(random, language, country.held, split)
@@ -120,6 +123,7 @@ def unknown(random: Random, language: Language, split: Split) -> Exercise:
 
 
 def element(random: Random, language: Language, split: Split) -> Exercise:
+    """A question on the symbol of an element."""
     assert split == "train", "elements are not part of the benchmark"
     one = random.choice(ELEMENTS)
     question = random.choice(ELEMENT_QUESTIONS[language]).format(e=one.name[language])

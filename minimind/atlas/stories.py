@@ -73,6 +73,7 @@ class Story:
 
 
 def tell(random: Random, language: Language, split: Split) -> Story:
+    """A story of the split."""
     return draw(random, split, lambda r: _tell(r, language), lambda story: ("story", *story.sentences))
 
 
@@ -119,6 +120,7 @@ def draw_subject(random: Random, story: Story) -> str:
 
 
 def reading(random: Random, language: Language, split: Split) -> Exercise:
+    """A story, and a question on where somebody or something is."""
     story = tell(random, language, split)
     subject = draw_subject(random, story)
     question = f"{story.text}\n{story.question(subject)}"

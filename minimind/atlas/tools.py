@@ -46,6 +46,7 @@ def schema(name: str) -> dict[str, Any]:
 
 
 def call(name: str, argument: str) -> dict[str, Any]:
+    """A call of the tool `name`, as a model writes it."""
     return {"name": name, "arguments": {_ARGUMENTS[name]: argument}}
 
 
@@ -64,6 +65,7 @@ def draw_city(random: Random, language: Language, name: str, split: Split) -> st
 
 
 def use(random: Random, language: Language, split: Split) -> Exercise:
+    """A question that wants a tool, the call, its result and the answer."""
     if random.chance(_LOOKUP_PERCENT):
         name = random.choice(_LOOKUPS)
         argument = draw_city(random, language, name, split)

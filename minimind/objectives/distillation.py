@@ -47,6 +47,12 @@ class Distillation:
     alpha: float
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"distill.alpha {self.alpha} is a share: it must lie between 0 and 1")
+        if self.temperature <= 0:
+            raise ValueError(f"distill.temperature {self.temperature} must be above 0; 1 changes nothing")
+
     def weight(self, batch: Batch) -> int:
         """Number of target tokens."""
         return int((batch["targets"] != IGNORE).sum())

@@ -36,6 +36,7 @@ def bits_per_byte(model: Decoder, batches: Iterable[Batch], target_bytes: int) -
     """Cross-entropy of the targets in bits, divided by the UTF-8 bytes they stand for: independent of the tokenizer."""
     nats = 0.0
     for batch in batches:
+        batch = {name: value.to(model.cos.device) for name, value in batch.items()}
         hidden, _ = model(batch["ids"], batch["documents"])
         logits = model.logits(hidden).flatten(0, 1)
         nats += F.cross_entropy(logits, batch["targets"].flatten(), ignore_index=IGNORE, reduction="sum").item()

@@ -36,6 +36,10 @@ class Preference:
     nll: float = 0.0
     length_normalised: bool = False
 
+    def __post_init__(self) -> None:
+        if self.beta <= 0 or self.nll < 0:
+            raise ValueError(f"dpo.beta {self.beta} must be above 0, dpo.nll {self.nll} must be 0 or more")
+
     def weight(self, batch: Batch) -> int:
         """Number of pairs."""
         return int((batch["documents"].amax(1) // 2).sum())

@@ -197,5 +197,12 @@ def test_it_compiles_without_breaks_and_computes_the_same() -> None:
     student, teacher = Decoder(CONFIG).initialise(0), Decoder(CONFIG).initialise(1)
     batch = random_batch(teacher, 4)
     objective = Distillation(0.5, 1.5)
-    compiled = torch.compile(lambda b: objective(student, b), fullgraph=True, dynamic=False, backend="aot_eager")
+    compiled = torch.compile(lambda b: objective(student, b), fullgraph=True, dynamic=False, backend="eager")
     torch.testing.assert_close(compiled(batch)[0], objective(student, batch)[0])
+
+
+def test_wrong_values_are_named() -> None:
+    with pytest.raises(ValueError, match="distill.alpha 2"):
+        Distillation(2)
+    with pytest.raises(ValueError, match="distill.temperature 0"):
+        Distillation(0.5, 0)

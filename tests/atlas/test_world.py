@@ -11,7 +11,7 @@ from minimind.atlas.conversations import WEIGHTS
 
 GOLDEN = {
     "pretrain": "72e421b4afdaf2ce",
-    "sft": "b80bed65e24126d4",
+    "sft": "c2ee0109e218ff80",
     "dpo": "de20cfefbefb7f92",
     "prompts": "c259d0da2c804fef",
     "dev": "456abb36d6f77fad",

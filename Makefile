@@ -5,7 +5,7 @@
 PYTHON ?= python3
 PORT ?= 5000
 
-# dvc runs `python`: let it be the one of the virtual environment, as after `. .venv/bin/activate`.
+# The stages' commands begin with `python`: let it be the virtual environment's, as after `. .venv/bin/activate`.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
@@ -15,21 +15,21 @@ installed := .venv/installed
 
 repro: $(installed)
 ifdef PROFILE
-	minimind profile $(PROFILE)
+	.venv/bin/minimind profile $(PROFILE)
 endif
-	dvc repro
+	.venv/bin/dvc repro
 
 test: $(installed)
-	pytest
+	.venv/bin/pytest
 
 check: $(installed)
-	ruff check .
-	ruff format --check .
-	mypy
-	pytest tests/test_house.py tests/test_dvc.py
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/pytest tests/test_house.py tests/test_dvc.py
 
 ui: $(installed)
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --port $(PORT) \
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --port $(PORT) \
 		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
 
 # Outputs and interim states. DVC's cache stays (`dvc checkout` restores the outputs), as do data/own and MLflow's store.
@@ -47,7 +47,7 @@ $(installed): requirements.lock pyproject.toml
 # Pins for what pyproject.toml asks for; pins that exist stay, `make lock UPGRADE=--upgrade` moves them to the newest.
 # Builds of torch for different devices share one pin, so the build's name is cut off.
 lock: $(installed)
-	pip-compile --quiet $(UPGRADE) --extra dev --strip-extras --unsafe-package pip --no-header --no-emit-index-url \
+	.venv/bin/pip-compile --quiet $(UPGRADE) --extra dev --strip-extras --unsafe-package pip --no-header --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --no-emit-options --output-file requirements.lock pyproject.toml
 	sed -i.partial -E 's/^(torch==[0-9.]+)\+.*/\1/' requirements.lock
 	rm requirements.lock.partial

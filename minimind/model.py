@@ -22,6 +22,7 @@ E experts, V vocabulary.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -141,6 +142,38 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.to(x.dtype))
+
+
+@torch.library.custom_op("minimind::embedding_gradient", mutates_args=())
+def embedding_gradient(gradient: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
+    """Sum of the gradients (B, T, D) of each token's places, (V, D), in an order that does not vary.
+
+    An operator of its own, because torch.compile would otherwise add up with atomics, in the order in which threads
+    happen to arrive, and no two runs would end in the same bits.
+    """
+    return torch.ops.aten.embedding_dense_backward(gradient, ids, vocab_size, -1, False)
+
+
+@embedding_gradient.register_fake
+def _(gradient: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
+    return gradient.new_empty(vocab_size, gradient.shape[-1])
+
+
+class Lookup(torch.autograd.Function):
+    """Rows of the embedding, weight[ids], whose gradient is `embedding_gradient`."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, ids: Tensor) -> Tensor:
+        """weight (V, D); ids (B, T) int64. Returns (B, T, D)."""
+        ctx.save_for_backward(ids)
+        ctx.vocab_size = weight.shape[0]
+        return F.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """gradient (B, T, D). Returns the weight's, (V, D)."""
+        (ids,) = ctx.saved_tensors
+        return embedding_gradient(gradient.contiguous(), ids, ctx.vocab_size), None
 
 
 class RMSNorm(nn.Module):
@@ -359,7 +392,7 @@ class Decoder(nn.Module):
         else:
             real = torch.ones_like(ids, dtype=torch.bool)
         assert positions is not None and bias is not None, "pass documents, or positions and bias"
-        x = F.embedding(ids, self.model.embed_tokens.weight).to(self.dtype)
+        x = Lookup.apply(self.model.embed_tokens.weight, ids).to(self.dtype)
         cos, sin = self.cos[positions, None].to(self.dtype), self.sin[positions, None].to(self.dtype)
         balance = torch.zeros(ids.shape[0], dtype=torch.float32, device=ids.device)
         for layer in self.model.layers:

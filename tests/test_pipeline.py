@@ -147,7 +147,6 @@ def test_run_through_from_the_start_it_ends_in_the_same_bytes(clone: Clone) -> N
 def test_one_changed_number_reruns_what_depends_on_it(clone: Clone) -> None:
     output = clone.dvc("exp", "run", "--set-param", "sft.learning_rate=0.0015")
     assert sorted(ran(output)) == sorted(FOLLOW_SFT), output
-    assert clone.git("diff", "--numstat", "params.yaml").split()[:2] == ["1", "1"], "one line has changed"
     difference = clone.dvc("params", "diff")
     assert re.search(r"sft\.learning_rate\s+\S+\s+0\.0015", difference), difference
     assert "report.json" in clone.dvc("metrics", "diff")

@@ -1,6 +1,8 @@
 """The loop: learning, exact splitting, bit-exact resuming, and refusing what is not finite."""
 
 import hashlib
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,28 @@ def test_compiled_and_eager_agree(rows: Rows) -> None:
     torch.testing.assert_close(losses["on"][0], losses["off"][0])
     for compiled, eager in zip(losses["on"][1], losses["off"][1], strict=True):
         torch.testing.assert_close(compiled, eager, atol=1e-4, rtol=1e-4)
+
+
+def test_compiled_gradients_are_the_same_bits_each_time() -> None:
+    """In a process of its own with two threads, whose order of arrival must not matter; tokens repeat a lot."""
+    code = """
+import torch
+from minimind import config, hardware, model, train
+from minimind.objectives.language import Language
+runtime = config.Runtime("cpu", "float32", 2, 0, "on", 1, 8)
+hardware.setup(runtime)
+decoder = model.Decoder(model.ModelConfig(64, 1, 2, 2, 64, vocab_size=300)).initialise(0)
+ids = torch.randint(0, 300, (16, 128), generator=torch.Generator().manual_seed(0)) // 30
+batch = {"ids": ids, "targets": ids.roll(-1, 1), "documents": torch.ones_like(ids)}
+forward = train.forward_function(decoder, Language(), runtime, 1)
+seen = set()
+for _ in range(8):
+    decoder.zero_grad()
+    forward(batch)[0].backward()
+    seen.add(b"".join(parameter.grad.numpy().tobytes() for parameter in decoder.parameters()))
+assert len(seen) == 1, f"{len(seen)} different gradients"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_rows_longer_than_the_model_are_refused(rows: Rows, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from minimind.atlas.random import Random
 
 # How many prompts are of each family, relative to the sum.
 WEIGHTS = {
-    "seen": 28,
+    "seen": 32,
     "multiturn": 12,
-    "refuse": 8,
+    "refuse": 4,
     "element": 2,
     "arithmetic": 12,
     "word": 6,

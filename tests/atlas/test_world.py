@@ -13,7 +13,7 @@ GOLDEN = {
     "pretrain": "72e421b4afdaf2ce",
     "sft": "c2ee0109e218ff80",
     "dpo": "de20cfefbefb7f92",
-    "prompts": "c259d0da2c804fef",
+    "prompts": "51f808bc525a3b95",
     "dev": "456abb36d6f77fad",
     "test": "19be7e09ef1e8e7b",
 }

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from minimind.errors import UserError
 from minimind.losses import IGNORE
 from minimind.rows import Rows
 
@@ -20,7 +21,7 @@ Batch = dict[str, Tensor]
 class Source:
     """Rows that make up `share` of every batch; `extras` are arrays (N, …) aligned with the rows.
 
-    Raises ValueError if there are no rows.
+    Raises UserError if there are no rows.
     """
 
     rows: Rows
@@ -29,7 +30,7 @@ class Source:
 
     def __post_init__(self) -> None:
         if len(self.rows) == 0:
-            raise ValueError(
+            raise UserError(
                 "a source of batches has no rows: bring more data, or raise validation_share if it is for validation"
             )
 

@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minimind import config, files
+from minimind.errors import UserError
 from minimind.model import Decoder, ModelConfig
 
 WEIGHTS = "model.safetensors"
@@ -29,7 +30,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")  # what the weights depend on
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that this code can't write or read; the message names the file and says the mend."""
 
 

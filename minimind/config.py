@@ -26,12 +26,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
+from minimind.errors import UserError
+
 PARAMS = Path("params.yaml")
 
 T = TypeVar("T")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A value in a configuration file that can't be used; the message names the key and says the mend."""
 
 

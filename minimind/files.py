@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from minimind.errors import UserError
+
 MANIFEST = "manifest.json"
 
 
-class CorruptError(ValueError):
+class CorruptError(UserError):
     """A file that is not what was written; the message names it and says the mend."""
 
 

@@ -6,6 +6,7 @@ import sys
 import torch
 
 from minimind.config import Runtime
+from minimind.errors import UserError
 
 # glibc's mallopt: parameters of malloc.h, and what they are set to, in bytes.
 _MALLOC = {"M_MMAP_THRESHOLD": (-3, 2**31 - 1), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**28)}
@@ -15,13 +16,13 @@ def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
     """Apply the runtime section to this process, before it computes anything; return the device and dtype.
 
     `auto` takes CUDA, then MPS, then the CPU, and bf16 where the hardware multiplies it natively.
-    Raises ValueError if the device asked for is not there.
+    Raises UserError if the device asked for is not there.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = next(n for n, there in available.items() if there) if runtime.device == "auto" else runtime.device
     if not available[name]:
         there = ", ".join(n for n, present in available.items() if present)
-        raise ValueError(f"runtime.device is {name}, which this machine or this torch lacks; it has {there}")
+        raise UserError(f"runtime.device is {name}, which this machine or this torch lacks; it has {there}")
     if name == "cpu":
         _keep_memory()
     if runtime.threads:

@@ -21,7 +21,7 @@ E experts, V vocabulary.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -75,6 +75,14 @@ class ModelConfig:
                 f"model.num_experts_per_tok {self.num_experts_per_tok} exceeds model.num_experts "
                 f"{self.num_experts}: a token can't visit more experts than there are"
             )
+
+    def with_vocabulary(self, size: int) -> "ModelConfig":
+        """The same for a vocabulary of `size` tokens. Raises ValueError where it says another."""
+        if self.vocab_size not in (0, size):
+            raise ValueError(
+                f"model.vocab_size is {self.vocab_size}, but the tokenizer has {size} tokens: leave the key out"
+            )
+        return replace(self, vocab_size=size)
 
     @property
     def head_width(self) -> int:

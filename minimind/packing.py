@@ -30,6 +30,7 @@ from tqdm import tqdm
 from minimind import corpus, files
 from minimind.chat import Chat, Conversation
 from minimind.corpus import Dialogue, Document, LineError, Source, Text
+from minimind.errors import UserError
 from minimind.rows import MAX_ROW_LENGTH, RowWriter
 from minimind.tokenizer import BOS, EOS, token_bytes
 
@@ -57,7 +58,7 @@ class PackConfig:
                 raise ValueError(f"pack.{name} {getattr(self, name)} is a share: it must lie between 0 and 1")
 
 
-class PackError(ValueError):
+class PackError(UserError):
     """A data set that can't be packed as it is; the message says what is wrong with it and where to look."""
 
 

@@ -12,10 +12,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from minimind import plots
+from minimind.families import FAMILIES, LOWER_IS_BETTER
 from minimind.report import (
     CHECKPOINTS,
-    FAMILIES,
-    LOWER_IS_BETTER,
     METHOD,
     Change,
     Comparison,

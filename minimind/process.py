@@ -11,17 +11,28 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Self
 
 import psutil
 
+from minimind.errors import UserError
+
 STOPPED = 143  # exit status after SIGTERM, by convention 128 + 15
 
 _SHELLS = {"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"}
 _WATCH_SECONDS = 0.5
 _locks: dict[Path, int] = {}  # file descriptors of the locks that this process holds, by path
+
+
+def run(main: Callable[..., None]) -> None:
+    """Call a stage's `main` with the paths on the command line; a user's mistake ends in one line, with status 1."""
+    try:
+        main(*map(Path, sys.argv[1:]))
+    except UserError as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 
 def claim(stage: str) -> None:

@@ -6,12 +6,14 @@
 import csv
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from minimind import files, statistics
+from minimind.errors import UserError
+from minimind.families import LOWER_IS_BETTER, in_order
 from minimind.plots import percent
 
 ALPHA = 0.05  # per comparison, over all its families together
@@ -26,30 +28,12 @@ COMPARISONS = (
 )
 CHECKPOINTS = ("pretrain", "sft", "dpo", "distill", "control")  # in this order; others follow by name
 
-FAMILIES = {
-    "know": "facts, multiple choice",
-    "story": "what a story implies, multiple choice",
-    "seen": "a fact seen in conversations, asked in new words",
-    "heldout": "a fact never asked in conversations",
-    "multiturn": "the same, later in a conversation",
-    "arithmetic": "addition and subtraction, thinking aloud",
-    "comparison": "which of two numbers is greater",
-    "word": "word problems",
-    "list": "reverse, repeat, count a list of words",
-    "reading": "questions on a short text",
-    "tool": "the exact tool call, then the answer from its result",
-    "refuse": "saying that it does not know a country that does not exist",
-    "overrefuse": "refusing what can be answered",
-    "clean": "nothing but the answer, at temperature 1",
-}
-LOWER_IS_BETTER = frozenset({"overrefuse"})
-
 Verdict = Literal["better", "worse", "unclear"]
 
 T = TypeVar("T")
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """Metrics that don't fit together; the message names the file and the mend."""
 
 
@@ -203,12 +187,6 @@ def read(benchmark: Path, tokenizer: Path, packing: Path, curves: Path, evaluati
     )
 
 
-def in_order(families: Iterable[str]) -> list[str]:
-    """Each family once: those of FAMILIES in its order, then others as they come."""
-    found = dict.fromkeys(families)
-    return [name for name in FAMILIES if name in found] + [name for name in found if name not in FAMILIES]
-
-
 def read_evaluation(path: Path) -> Evaluation:
     """One `<checkpoint>.json` with the `<checkpoint>.items.jsonl` beside it. Raises ReportError if they disagree."""
     document = files.read_json(path)
@@ -298,12 +276,14 @@ def choose_samples(evaluations: Sequence[Evaluation], items: Mapping[str, dict[s
     return samples
 
 
+def shares(evaluation: Evaluation) -> dict[str, float]:
+    """The score of each family, from 0 to 1."""
+    return {family: round(evaluation.scores[family].share, 4) for family in in_order(evaluation.scores)}
+
+
 def summary(report: Report) -> dict[str, dict[str, float]]:
-    """What DVC is to show and to compare: for each checkpoint its scores, and how many families really changed."""
-    values: dict[str, dict[str, float]] = {}
-    for evaluation in report.evaluations:
-        scores = evaluation.scores
-        values[evaluation.checkpoint] = {family: round(scores[family].share, 4) for family in in_order(scores)}
+    """For each checkpoint its scores, and how many families really changed."""
+    values = {evaluation.checkpoint: shares(evaluation) for evaluation in report.evaluations}
     for comparison in report.comparisons:
         values[f"{comparison.after}_against_{comparison.before}"] = {
             "better": len(comparison.families("better")),

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 
 from minimind import files, verify
 from minimind.chat import Chat, ConversationError
+from minimind.errors import UserError
+from minimind.families import in_order
 from minimind.generate import generate, loglikelihood
 from minimind.model import Decoder
 from minimind.statistics import wilson
@@ -32,16 +34,10 @@ KINDS: dict[str, dict[str, type]] = {
     "tool": {"messages": list, "tools": list, "call": dict, "result": str, "verify": dict},
 }
 
-FAMILIES = (
-    "know", "story", "seen", "heldout", "multiturn", "arithmetic", "list", "reading", "comparison", "word", "tool",
-    "refuse", "overrefuse", "clean",
-)  # fmt: skip
-"""The order in which scores are told. A benchmark may have others, which follow."""
-
 Item = dict[str, Any]
 
 
-class BenchmarkError(ValueError):
+class BenchmarkError(UserError):
     """A benchmark that can't be run; the message names the file or the item."""
 
 
@@ -220,9 +216,8 @@ def _asks_clean(item: Item) -> bool:
 
 def families(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     """For each family: its score from 0 to 1, n, and the Wilson 95% interval."""
-    found = dict.fromkeys(result.family for result in results)
     scores = {}
-    for family in [*(name for name in FAMILIES if name in found), *(name for name in found if name not in FAMILIES)]:
+    for family in in_order(result.family for result in results):
         correct = [result.correct for result in results if result.family == family]
         low, high = wilson(sum(correct), len(correct))
         scores[family] = {

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from minimind import corpus, files, verify
 from minimind.batches import Batch
 from minimind.chat import Chat, Conversation, ConversationError
+from minimind.errors import UserError
 from minimind.generate import generate
 from minimind.losses import IGNORE
 from minimind.model import Decoder
@@ -38,7 +39,7 @@ KEPT = ("accepted", "unverified")
 """Verdicts on answers that are kept; the others are wrong, unfinished, empty, too long, and bad prompt."""
 
 
-class TeacherError(ValueError):
+class TeacherError(UserError):
     """Prompts or rows that do not serve; the message says which and the mend."""
 
 

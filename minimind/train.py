@@ -18,6 +18,7 @@ from tqdm import tqdm
 from minimind import checkpoint, files, optim, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
+from minimind.errors import UserError
 from minimind.model import Decoder
 from minimind.process import STOPPED
 from minimind.resume import Resume
@@ -25,7 +26,7 @@ from minimind.schedule import Schedule, factor
 from minimind.tracking import Run
 
 
-class TrainingError(Exception):
+class TrainingError(UserError):
     """Training can't go on; the message names the step and what to do."""
 
 

@@ -1,10 +1,9 @@
 """Stage distill: the teacher's answers and predictions → student; and a control that gets the answers only."""
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minimind import columns, config, files, hardware
+from minimind import columns, config, files, hardware, process
 from minimind.batches import Batches, Source, validation
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.distillation import Distillation, measure
@@ -38,7 +37,7 @@ def main(data: Path, tokenizer: Path, *outs: Path) -> None:
         return measure(model, validation(judged, params.distill.batch_size), held_out.target_bytes)
 
     def train(part: str, source: Source, recipe: DistillConfig, out: Path, metrics: Path, curve: Path) -> None:
-        student = Decoder(replace(params.student, vocab_size=rows.vocab_size), dtype).initialise(params.seed)
+        student = Decoder(params.student.with_vocabulary(rows.vocab_size), dtype).initialise(params.seed)
         fit(
             "distill", replace(params, distill=recipe), student.to(device),
             Distillation(recipe.alpha, recipe.temperature), Batches([source], recipe.batch_size, params.seed), recipe,
@@ -57,4 +56,4 @@ def main(data: Path, tokenizer: Path, *outs: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

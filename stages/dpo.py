@@ -1,10 +1,9 @@
 """Stage dpo: chat model + packed pairs + their reference log-probabilities → aligned model."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, columns, config, hardware
+from minimind import checkpoint, columns, config, hardware, process
 from minimind.batches import Batches, validation
 from minimind.model import Decoder
 from minimind.objectives.preference import Preference, measure
@@ -44,4 +43,4 @@ def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

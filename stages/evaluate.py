@@ -1,6 +1,5 @@
 """Stage evaluate: checkpoint + benchmark → the score of each family, and every item's answer."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,4 +46,4 @@ def main(folder: Path, benchmark: Path, metrics: Path, details: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

@@ -1,6 +1,5 @@
 """Stage fetch: the sources named in params.yaml → raw data sets."""
 
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,4 +31,4 @@ def main(own: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

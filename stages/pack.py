@@ -1,7 +1,6 @@
 """Stage pack: raw data sets → rows of tokens."""
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,4 +29,4 @@ def main(pretrain: Path, sft: Path, dpo: Path, tokenizer: Path, out: Path, metri
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

@@ -1,10 +1,9 @@
 """Stage pretrain: packed documents → base model."""
 
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import config, hardware
+from minimind import config, hardware, process
 from minimind.batches import Batches, Source, validation
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.language import Language, bits_per_byte
@@ -24,7 +23,7 @@ def main(packed: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path) -
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")
     judged = Source(held_out)
-    model = Decoder(replace(params.model, vocab_size=rows.vocab_size), dtype).initialise(params.seed).to(device)
+    model = Decoder(params.model.with_vocabulary(rows.vocab_size), dtype).initialise(params.seed).to(device)
 
     def validate(model: Decoder) -> dict[str, float]:
         batches = validation(judged, params.pretrain.batch_size)
@@ -38,4 +37,4 @@ def main(packed: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path) -
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

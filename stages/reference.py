@@ -1,11 +1,10 @@
 """Stage reference: chat model + packed pairs → the log-probability of every answer before DPO."""
 
-import sys
 from pathlib import Path
 
 from torch import Tensor
 
-from minimind import checkpoint, columns, config, files, hardware
+from minimind import checkpoint, columns, config, files, hardware, process
 from minimind.batches import Batch
 from minimind.losses import sequence_logprobs
 from minimind.resume import Resume
@@ -30,4 +29,4 @@ def main(parent: Path, packed: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

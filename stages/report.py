@@ -1,16 +1,19 @@
-"""Stage report: every metric → a summary for DVC, a table in Markdown, a page."""
+"""Stage report: every metric → scores for DVC to compare, a summary, a table in Markdown, a page."""
 
-import sys
 from pathlib import Path
 
-from minimind import files, page, report, tracking
+from minimind import files, page, process, report, tracking
 
 
 def main(
     benchmark: Path, tokenizer: Path, packing: Path, curves: Path, evaluations: Path,
-    summary: Path, table: Path, html: Path,
+    scores: Path, summary: Path, table: Path, html: Path,
 ) -> None:  # fmt: skip
+    process.claim("report")
     findings = report.read(benchmark, tokenizer, packing, curves, evaluations)
+    with files.folder(scores) as folder:
+        for evaluation in findings.evaluations:
+            files.write_json(folder / f"{evaluation.checkpoint}.json", report.shares(evaluation))
     files.write_json(summary, report.summary(findings))
     files.write_text(table, report.markdown(findings))
     files.write_text(html, page.html(findings))
@@ -22,4 +25,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

@@ -1,10 +1,9 @@
 """Stage sft: base model + packed conversations → chat model; a share of pretraining rows is replayed."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, config, hardware
+from minimind import checkpoint, config, hardware, process
 from minimind.batches import Batches, Source, validation
 from minimind.model import Decoder
 from minimind.objectives.language import Language, bits_per_byte
@@ -50,4 +49,4 @@ def main(base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, m
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

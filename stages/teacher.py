@@ -1,10 +1,9 @@
 """Stage teacher: chat model + prompts + packed text → its verified answers and what it predicts of their tokens."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, columns, config, files, hardware, teacher
+from minimind import checkpoint, columns, config, files, hardware, process, teacher
 from minimind.chat import Chat
 from minimind.resume import Resume
 from minimind.rows import Rows, write_columns
@@ -40,4 +39,4 @@ def main(parent: Path, prompts: Path, pretrain: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

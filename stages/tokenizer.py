@@ -1,6 +1,5 @@
 """Stage tokenizer: raw texts → vocabulary, and how well it compresses text that it has not seen."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,4 +30,4 @@ def main(pretrain: Path, sft: Path, out: Path, metrics: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    process.run(main)

@@ -11,8 +11,9 @@ import pytest
 from minimind import checkpoint, files, process, report, tracking
 from minimind.atlas import world
 from minimind.chat import Chat
+from minimind.families import FAMILIES
 from minimind.model import Decoder, ModelConfig
-from minimind.score import FAMILIES, BenchmarkError
+from minimind.score import BenchmarkError
 from stages import evaluate
 
 PARAMS = """

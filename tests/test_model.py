@@ -166,3 +166,11 @@ def test_impossible_shapes_are_refused_by_name(change: dict[str, int], named: st
     fields = {**{name: getattr(DENSE, name) for name in DENSE.__dataclass_fields__}, "head_dim": None}
     with pytest.raises(ValueError, match=named):
         ModelConfig(**{**fields, **change})
+
+
+def test_the_tokenizer_decides_the_vocabulary() -> None:
+    config = ModelConfig(32, 1, 2, 2, 64)
+    assert config.with_vocabulary(300).vocab_size == 300
+    assert replace(config, vocab_size=300).with_vocabulary(300).vocab_size == 300
+    with pytest.raises(ValueError, match=r"model.vocab_size is 299, but the tokenizer has 300 tokens"):
+        replace(config, vocab_size=299).with_vocabulary(300)

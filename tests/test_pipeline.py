@@ -155,5 +155,5 @@ def test_one_changed_number_reruns_what_depends_on_it(clone: Clone) -> None:
     difference = clone.dvc("params", "diff")
     assert re.search(r"sft\.learning_rate\s+\S+\s+0\.0015", difference), difference
     assert "metrics/sft.json" in clone.dvc("metrics", "diff")
-    assert "metrics/report.json" in clone.dvc("metrics", "show")
+    assert "metrics/scores/dpo.json" in clone.dvc("metrics", "show")
     assert "Validation" in clone.dvc("plots", "show", "--json")

@@ -104,3 +104,22 @@ def test_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for descriptor in process._locks.values():
         os.close(descriptor)
     assert not process.locked(path)
+
+
+def test_a_users_mistake_ends_a_stage_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("data:\n  pretrain: []\n  stf: []\n")
+    command = [sys.executable, "-m", "stages.fetch", "data/own", "data/raw"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("fetch: params.yaml: `data.stf` is not a known key; did you mean `sft`?")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_defect_ends_a_stage_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(sys, "argv", ["stage"])
+    with pytest.raises(ValueError, match="a defect"):
+        process.run(main)

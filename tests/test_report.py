@@ -117,20 +117,21 @@ class Run:
 
 def make(root: Path, checkpoints: Mapping[str, Answers] = CHECKPOINTS) -> dict[str, str]:
     """Run the stage; the text of each output by its suffix."""
-    outputs = [root / "report.json", root / "report.md", root / "report.html"]
+    outputs = [root / "scores", root / "report.json", root / "report.md", root / "report.html"]
     run = Run()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "start", lambda *_: run)
         main(*write(root, checkpoints), *outputs)
-    assert run.attached == outputs[1:]
-    return {path.suffix: path.read_text(encoding="utf-8") for path in outputs}
+    assert run.attached == outputs[2:]
+    return {path.suffix: path.read_text(encoding="utf-8") for path in outputs[1:]}
 
 
 def test_numbers_are_those_of_the_inputs(tmp_path: Path) -> None:
     texts = make(tmp_path)
     summary = json.loads(texts[".json"])
     for checkpoint, families in CHECKPOINTS.items():
-        assert summary[checkpoint] == {family: round(sum(right) / N, 4) for family, right in families.items()}
+        scores = json.loads((tmp_path / "scores" / f"{checkpoint}.json").read_text())
+        assert summary[checkpoint] == scores == {family: round(sum(right) / N, 4) for family, right in families.items()}
     assert summary["dpo_against_sft"] == {"better": 0, "worse": 2}
     assert summary["sft_against_pretrain"] == {"better": 2, "worse": 0}
     assert "| know | 40 | 50.0 [35.2, 64.8] | 75.0 [59.8, 85.8] | 77.5 [62.5, 87.7] | 72.5 " in texts[".md"]

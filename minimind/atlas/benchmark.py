@@ -14,6 +14,7 @@ from minimind.atlas.families import DRAWS
 from minimind.atlas.random import Random
 from minimind.atlas.splits import Split
 from minimind.atlas.wording import CLOZES, REFUSALS, SPACE
+from minimind.errors import UserError
 
 _NUM_CHOICES = 4
 _MAX_REPEATS = 1000  # equal draws in a row after which a family counts as exhausted
@@ -21,7 +22,7 @@ _MAX_REPEATS = 1000  # equal draws in a row after which a family counts as exhau
 Item = dict[str, Any]
 
 
-class ExhaustedError(ValueError):
+class ExhaustedError(UserError):
     """More items were asked for than a family has."""
 
 

@@ -4,8 +4,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from minimind.errors import UserError
 
-class FetchError(Exception):
+
+class FetchError(UserError):
     """A source that can't be brought here; the message names it and says the mend."""
 
 

@@ -156,9 +156,7 @@ class Network:
         g = self.graph
         mean = g.node("ReduceMean", g.node("Mul", x, x), g.integers(-1))
         root = g.node("Sqrt", g.node("Add", mean, g.number(self.config["rms_norm_eps"])))
-        return str(
-            g.node("Mul", g.node("Div", x, root), g.weight(f"{name}.weight", self.tensors[f"{name}.weight"]))
-        )
+        return str(g.node("Mul", g.node("Div", x, root), g.weight(f"{name}.weight", self.tensors[f"{name}.weight"])))
 
     def attention(self, x: str, layer: int, turns: list[str], allowed: str) -> str:
         """Grouped heads over the cache and these tokens; the longer cache becomes an output."""

@@ -23,9 +23,7 @@ def main(options: argparse.Namespace) -> None:
         used = [*foreign.used, *_tokenizer(folder, options.tokenizer, Path(temporary), found.path)]
         vocabulary.check_size(Path(temporary), model.config.vocab_size)
         checked = compare(model, folder)
-        checkpoint.save(
-            options.out, model, Path(temporary), lineage(found, used), foreign.generation
-        )
+        checkpoint.save(options.out, model, Path(temporary), lineage(found, used), foreign.generation)
     print(f"{options.out}: {model.num_parameters():,} parameters of {found.source}. {checked}")
     try:
         tokenizer.load(options.out)

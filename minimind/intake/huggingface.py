@@ -66,7 +66,9 @@ def read(folder: Path) -> Foreign:
     head = weights.get("lm_head.weight")
     if config.tie_word_embeddings and head is not None:
         if not torch.equal(head, weights["model.embed_tokens.weight"]):
-            raise IntakeError(f"{path}: tie_word_embeddings is true, but lm_head and embed_tokens differ in the weights")
+            raise IntakeError(
+                f"{path}: tie_word_embeddings is true, but lm_head and embed_tokens differ in the weights"
+            )
         del weights["lm_head.weight"]
     generation = folder / "generation_config.json"
     sampling = files.read_json(generation) if generation.is_file() else {}

@@ -1,6 +1,8 @@
 """A checkpoint is at home in transformers 4.57 and 5, without remote code: numbers, words, tokens, conversations."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from benchmarks import interchange
 from minimind import checkpoint
 from minimind.chat import Chat
 from minimind.generate import generate
@@ -90,9 +93,6 @@ def transformers5() -> Callable[..., str]:
     assert transformers.__version__.startswith("5.")
 
     def run(program: str, *arguments: object) -> str:
-        import subprocess
-        import sys
-
         command = [sys.executable, "-c", program, *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -125,3 +125,20 @@ def test_conversations_are_equal(theirs: tuple[dict[str, Any], Path], checkpoint
     for (tools, thinking), text, ids in zip(CASES, theirs[0]["rendered"], theirs[0]["ids"], strict=True):
         assert chat.render(CONVERSATION, tools, add_generation_prompt=True, enable_thinking=thinking) == text
         assert chat.prompt(CONVERSATION, tools, thinking) == ids
+
+
+def test_the_benchmark_sets_everyone_side_by_side(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("Paris lies on the Seine. 巴黎在塞纳河边。", encoding="utf-8")
+    lines: list[str] = []
+    interchange.compare(checkpoints["qwen3"], tmp_path / "text", 30, lines.append)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == ["ours", "transformers", "llama.cpp f32", "llama.cpp f16", "llama.cpp q8_0"]
+    differences = [float(row[1]) for row in rows]
+    perplexities = [float(row[2]) for row in rows]
+    assert differences[0] == 0 and differences[1] < 1e-4 and differences[2] < 1e-3 < differences[4]
+    assert perplexities[1] == pytest.approx(perplexities[0], rel=1e-5)
+    assert perplexities[2] == pytest.approx(perplexities[0], rel=1e-4)
+    assert perplexities[4] != pytest.approx(perplexities[0], rel=1e-4)
+    assert [row[4] for row in rows[:3]] == ["3 of 3"] * 3
+    sizes = [int(row[3].replace(",", "")) for row in rows]
+    assert sizes[2] > sizes[3] > sizes[4]

@@ -4,7 +4,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from minimind import checkpoint, files, tokenizer
+from minimind import checkpoint, files
+from minimind.chat import Chat
 from minimind.intake import huggingface, origin, parity, pth, vocabulary
 from minimind.intake.huggingface import Foreign
 from minimind.intake.origin import IntakeError
@@ -26,9 +27,9 @@ def main(options: argparse.Namespace) -> None:
         checkpoint.save(options.out, model, Path(temporary), lineage(found, used), foreign.generation)
     print(f"{options.out}: {model.num_parameters():,} parameters of {found.source}. {checked}")
     try:
-        tokenizer.load(options.out)
+        Chat(options.out)
     except ValueError as error:
-        print(f"note: its tokenizer is not of MiniMind's kind, which stages and `minimind chat` need: {error}")
+        print(f"note: conversations in its tokens are not for our stages and `minimind chat`: {error}")
 
 
 def build(foreign: Foreign, path: Path) -> Decoder:

@@ -49,11 +49,15 @@ def save(kind: str, folder: Path, tokenizer: Path, **options: Any) -> Path:
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_an_imported_model_computes_the_same(kind: str, tokenizer_folder: Path, tmp_path: Path, capsys: Output) -> None:
+def test_an_imported_model_computes_the_same(
+    kind: str, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
     source = save(kind, tmp_path / "source", tokenizer_folder, max_shard_size="80KB")
+    compared = kind == "qwen3"  # once is enough for the command's own comparison, which takes seconds
+    monkeypatch.setattr(parity, "installed", lambda: compared)
     assert (source / "model.safetensors.index.json").exists()
     assert cli.main(["import", str(source), str(tmp_path / "model")]) == 0
-    assert "logits equal transformers'" in capsys.readouterr().out
+    assert ("logits equal transformers'" in capsys.readouterr().out) == compared
     model = checkpoint.load(tmp_path / "model")
     ids = torch.randint(512, (2, 100), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
@@ -63,7 +67,10 @@ def test_an_imported_model_computes_the_same(kind: str, tokenizer_folder: Path, 
             torch.testing.assert_close(ours, theirs(ids).logits, rtol=1e-5, atol=2e-5)
 
 
-def test_lineage_names_every_file_and_nothing_of_this_machine(tokenizer_folder: Path, tmp_path: Path) -> None:
+def test_lineage_names_every_file_and_nothing_of_this_machine(
+    tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "installed", lambda: False)
     source = save("qwen3", tmp_path / "source", tokenizer_folder)
     contents = []
     for name in ("a", "b"):
@@ -81,8 +88,9 @@ def test_lineage_names_every_file_and_nothing_of_this_machine(tokenizer_folder: 
 
 
 def test_what_stands_on_the_hub_is_fetched_and_its_commit_recorded(
-    hub: Any, tokenizer_folder: Path, tmp_path: Path, capsys: Output
+    hub: Any, tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
+    monkeypatch.setattr(parity, "installed", lambda: False)
     source = save("llama", tmp_path / "source", tokenizer_folder)
     hub.files["org/small"] = {path.name: path.read_bytes() for path in source.iterdir()}
     hub.files["org/small"]["pytorch_model.bin"] = b"a pickle"
@@ -155,7 +163,6 @@ def test_other_logits_are_noticed(tokenizer_folder: Path, tmp_path: Path, capsys
     source = save("llama", tmp_path / "source", tokenizer_folder)
     model = checkpoint.Decoder(huggingface.read(source).config)
     model.load_state_dict(huggingface.read(source).weights)
-    assert parity.difference(model, source) < 1e-5
     model.model.layers[1].self_attn.o_proj.weight.data[0, 0] += 0.1
     with pytest.raises(IntakeError, match="compute different logits"):
         parity.difference(model, source)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from minimind import checkpoint, cli, files, tokenizer
-from minimind.intake import vocabulary
+from minimind.intake import parity, vocabulary
 from minimind.intake.origin import IntakeError
 from minimind.tokenizer import TokenizerConfig
 
@@ -55,8 +55,13 @@ def test_a_difference_is_explained(tokenizer_folder: Path, tmp_path: Path) -> No
 
 
 def test_the_command_carries_or_compares(
-    checkpoints: dict[str, Path], tokenizer_folder: Path, tmp_path: Path, capsys: Output
+    checkpoints: dict[str, Path],
+    tokenizer_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
 ) -> None:
+    monkeypatch.setattr(parity, "installed", lambda: False)
     source = tmp_path / "source"
     source.mkdir()
     for path in checkpoints["llama"].iterdir():

@@ -51,13 +51,14 @@ found = {"version": transformers.__version__, "kinds": {}}
 for folder in folders:
     model, info = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
     name = folder.rpartition("/")[2]
+    model.generation_config.eos_token_id = None  # all 64 tokens, whatever they are
     greedy = []
     for number, prompt in enumerate(cases["prompts"]):
         ids = torch.tensor([prompt])
         with torch.no_grad():
             save_file({"logits": model(ids).logits}, f"{out}/{name}-{number}.safetensors")
-        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=64, min_new_tokens=64,
-                              do_sample=False, pad_token_id=0, eos_token_id=None)
+        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=64, do_sample=False,
+                              pad_token_id=0)
         greedy.append(made[0, len(prompt):].tolist())
     strangers = [key for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in info[kind]]
     found["kinds"][name] = {

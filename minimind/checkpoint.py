@@ -75,8 +75,8 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
 def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str, Any]:
     """Where the checkpoint of `stage` comes from: digests of its inputs by role, params, code and library versions.
 
-    `params` is a dataclass, or None for a stage without. The code is every file of Python or C among the stage's dependencies
-    in dvc.yaml.
+    `params` is a dataclass, or None for a stage without. The code is every file of Python or C among the stage's
+    dependencies in dvc.yaml.
     Raises config.ConfigError if the stage is not there.
     """
     declaration = config.read(Path("dvc.yaml")).get("stages", {}).get(stage)

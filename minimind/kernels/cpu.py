@@ -1,4 +1,4 @@
-"""The training step's operations between matrix products, for CPUs that multiply bfloat16: cpu.c, compiled at first use.
+"""What a training step does between matrix products, for CPUs that multiply bfloat16: cpu.c, compiled at first use.
 
 Each function computes what the plain PyTorch beside its call in `model.py` or `losses.py` does, within rounding: fewer
 intermediate results are rounded to bf16. Nothing here is needed to understand the model, or to run it; without a C

@@ -70,15 +70,18 @@ def texts(count: int, seed: int) -> Iterator[str]:
         yield text
 
 
-def build(folder: Path, num_tokens: int, row_length: int) -> Workload:
-    """Make the text in the empty `folder`: at least `num_tokens` of it to train on, in rows of `row_length`."""
+def build(folder: Path, num_tokens: int, row_length: int, padded_length: int = PADDED_LENGTH) -> Workload:
+    """Make the text in the empty `folder`: at least `num_tokens` of it to train on, in rows of `row_length`.
+
+    Documents are cut at `padded_length`.
+    """
     wanted = max(_TOKENIZER_DOCUMENTS, 1 + num_tokens // MEAN_TOKENS)
     documents = list(texts(VALIDATION_DOCUMENTS + wanted, SEED))
     held_out, documents = documents[:VALIDATION_DOCUMENTS], documents[VALIDATION_DOCUMENTS:]
     vocabulary = tokenizer.plain(tokenizer.train(documents[:_TOKENIZER_DOCUMENTS], _TOKENIZER))
     for split, members in {"train": documents, "validation": held_out}.items():
-        encoded = encode(vocabulary, members)
-        with RowWriter(folder / f"padded-{split}.arrow", PADDED_LENGTH, VOCAB_SIZE) as writer:
+        encoded = encode(vocabulary, members, padded_length)
+        with RowWriter(folder / f"padded-{split}.arrow", padded_length, VOCAB_SIZE) as writer:
             for document in encoded:
                 writer.add([(document.ids, document.learn, document.num_bytes)])
         with RowWriter(folder / f"packed-{split}.arrow", row_length, VOCAB_SIZE) as writer:
@@ -95,12 +98,12 @@ def build(folder: Path, num_tokens: int, row_length: int) -> Workload:
     return Workload(padded, packed, padded_validation, packed_validation, digest)
 
 
-def encode(vocabulary: Tokenizer, documents: list[str]) -> list[Tokens]:
-    """Each document between its markers, cut where it is longer than a padded row; all but BOS is learned."""
+def encode(vocabulary: Tokenizer, documents: list[str], longest: int) -> list[Tokens]:
+    """Each document between its markers, cut to `longest` tokens; all but BOS is learned."""
     sizes = np.array(tokenizer.token_bytes(vocabulary), dtype=np.int64)
     encoded = []
     for encoding in vocabulary.encode_batch_fast(documents):
-        ids = np.array([BOS, *encoding.ids[: PADDED_LENGTH - 2], EOS], dtype=np.uint32)
+        ids = np.array([BOS, *encoding.ids[: longest - 2], EOS], dtype=np.uint32)
         learn = np.ones(len(ids), dtype=np.uint8)
         learn[0] = 0
         encoded.append(Tokens(ids, learn, int(sizes[ids[1:]].sum())))

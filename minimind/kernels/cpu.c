@@ -17,7 +17,12 @@
 
 typedef uint16_t bf16;
 
+#define LANES 16  /* numbers in a vector */
+#define ALL ((__mmask16)~0)
 #define CHUNKS 64 /* pieces of a sum over tokens */
+#define ROWS 64   /* queries that attend side by side */
+
+static inline long round_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
 
 static inline float load(bf16 x) {
     union { uint32_t u; float f; } v = {(uint32_t)x << 16};
@@ -31,141 +36,13 @@ static inline bf16 store(float x) {
     return (v.u & 0x7fffffff) > 0x7f800000 ? (bf16)((v.u >> 16) | 64) : (bf16)rounded;
 }
 
-/* e^x to about two units in the last place, in a form that compilers turn into vector code. */
-static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float t = x * 1.44269504f, n = __builtin_rintf(t);
-    float f = __builtin_fmaf(n, -0.693145751953125f, x);
-    f = __builtin_fmaf(n, -1.42860677e-6f, f);
-    float p = 1.0f / 720;
-    p = __builtin_fmaf(p, f, 1.0f / 120);
-    p = __builtin_fmaf(p, f, 1.0f / 24);
-    p = __builtin_fmaf(p, f, 1.0f / 6);
-    p = __builtin_fmaf(p, f, 0.5f);
-    p = __builtin_fmaf(p, f, 1.0f);
-    p = __builtin_fmaf(p, f, 1.0f);
-    union { int32_t i; float f; } scale = {((int32_t)n + 127) << 23};
-    return p * scale.f;
+/* Sixteen at once, or as many as the mask says; the rest are read as 0 and not written. */
+static inline __m512 get(const bf16 *x, __mmask16 mask) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, x)), 16));
 }
 
-static inline long chunk_start(long chunk, long n) { return chunk * n / CHUNKS; }
-
-/* Add up `partial` (CHUNKS, width) in order. */
-static void add_chunks(const float *partial, long width, float *sum) {
-    memset(sum, 0, width * sizeof(float));
-    for (long chunk = 0; chunk < CHUNKS; chunk++)
-        for (long d = 0; d < width; d++) sum[d] += partial[chunk * width + d];
-}
-
-/* ---- RMSNorm of a residual stream ------------------------------------------------------------------------------ */
-
-void norm_forward(const bf16 *x, const bf16 *branch, const float *weight, float eps, long n, long width, bf16 *sum,
-                  bf16 *y, float *scales) {
-#pragma omp parallel for schedule(static)
-    for (long i = 0; i < n; i++) {
-        const bf16 *source = x + i * width;
-        if (branch) {
-            for (long d = 0; d < width; d++)
-                sum[i * width + d] = store(load(source[d]) + load(branch[i * width + d]));
-            source = sum + i * width;
-        }
-        float squares = 0;
-        for (long d = 0; d < width; d++) squares += load(source[d]) * load(source[d]);
-        float scale = 1 / sqrtf(squares / width + eps);
-        for (long d = 0; d < width; d++) y[i * width + d] = store(load(source[d]) * scale * weight[d]);
-        scales[i] = scale;
-    }
-}
-
-void norm_backward(const bf16 *dy, const bf16 *dsum, const bf16 *x, const float *scales, const float *weight, long n,
-                   long width, bf16 *dx, float *dweight) {
-    float *partial = calloc(CHUNKS * width, sizeof(float));
-#pragma omp parallel for schedule(static)
-    for (long chunk = 0; chunk < CHUNKS; chunk++) {
-        float *sums = partial + chunk * width;
-        for (long i = chunk_start(chunk, n); i < chunk_start(chunk + 1, n); i++) {
-            const bf16 *g = dy + i * width, *in = x + i * width;
-            float scale = scales[i], dot = 0;
-            for (long d = 0; d < width; d++) dot += load(g[d]) * weight[d] * load(in[d]);
-            dot *= scale * scale / width;
-            for (long d = 0; d < width; d++) {
-                sums[d] += load(g[d]) * load(in[d]) * scale;
-                float value = scale * (load(g[d]) * weight[d] - load(in[d]) * dot);
-                dx[i * width + d] = store(dsum ? value + load(dsum[i * width + d]) : value);
-            }
-        }
-    }
-    add_chunks(partial, width, dweight);
-    free(partial);
-}
-
-/* ---- SwiGLU ---------------------------------------------------------------------------------------------------- */
-
-void swiglu_forward(const bf16 *gate_up, long n, long width, bf16 *y) {
-#pragma omp parallel for schedule(static)
-    for (long i = 0; i < n; i++) {
-        const bf16 *gate = gate_up + 2 * i * width, *up = gate + width;
-        for (long d = 0; d < width; d++) {
-            float g = load(gate[d]);
-            y[i * width + d] = store(g / (1 + exponential(-g)) * load(up[d]));
-        }
-    }
-}
-
-void swiglu_backward(const bf16 *dy, const bf16 *gate_up, long n, long width, bf16 *dgate_up) {
-#pragma omp parallel for schedule(static)
-    for (long i = 0; i < n; i++) {
-        const bf16 *gate = gate_up + 2 * i * width, *up = gate + width;
-        bf16 *dgate = dgate_up + 2 * i * width, *dup = dgate + width;
-        for (long d = 0; d < width; d++) {
-            float g = load(gate[d]), grad = load(dy[i * width + d]), sigmoid = 1 / (1 + exponential(-g));
-            dgate[d] = store(grad * load(up[d]) * sigmoid * (1 + g * (1 - sigmoid)));
-            dup[d] = store(grad * g * sigmoid);
-        }
-    }
-}
-
-/* ---- Cross-entropy --------------------------------------------------------------------------------------------- */
-
-void cross_entropy(bf16 *logits, const int64_t *targets, long n, long vocabulary, float *losses) {
-#pragma omp parallel
-    {
-        float *exponentials = malloc(vocabulary * sizeof(float));
-#pragma omp for schedule(static)
-        for (long i = 0; i < n; i++) {
-            bf16 *row = logits + i * vocabulary;
-            float top = -INFINITY, sum = 0, right = load(row[targets[i]]);
-            for (long v = 0; v < vocabulary; v++) {
-                float value = load(row[v]);
-                top = value > top ? value : top;
-            }
-            for (long v = 0; v < vocabulary; v++) {
-                exponentials[v] = exponential(load(row[v]) - top);
-                sum += exponentials[v];
-            }
-            losses[i] = logf(sum) + top - right;
-            for (long v = 0; v < vocabulary; v++) row[v] = store(exponentials[v] / sum);
-            row[targets[i]] = store(exponentials[targets[i]] / sum - 1);
-        }
-        free(exponentials);
-    }
-}
-
-/* ---- Attention ------------------------------------------------------------------------------------------------- */
-
-#define ROWS 64 /* queries that attend side by side */
-#define LANES 16
-
-static inline long round_up(long n, long unit) { return (n + unit - 1) / unit * unit; }
-
-static inline void narrow(bf16 *y, __m512 x) { _mm256_storeu_si256((__m256i *)y, (__m256i)_mm512_cvtneps_pbh(x)); }
-
-static inline __m512 exponential_of(__m512 x) {
-    float in[LANES], out[LANES];
-    _mm512_storeu_ps(in, x);
-    for (int lane = 0; lane < LANES; lane++) out[lane] = exponential(in[lane]);
-    return _mm512_loadu_ps(out);
+static inline void put(bf16 *y, __mmask16 mask, __m512 x) {
+    _mm256_mask_storeu_epi16(y, mask, (__m256i)_mm512_cvtneps_pbh(x));
 }
 
 /* The lanes of a vector that holds the columns from `column` on which lie in [first, end). */
@@ -175,6 +52,152 @@ static inline __mmask16 lanes(long column, long first, long end) {
     to = to < 0 ? 0 : to > LANES ? LANES : to;
     return (__mmask16)((1u << to) - 1) & (__mmask16) ~((1u << from) - 1);
 }
+
+/* e^x to about two units in the last place: 2^n · e^f with n whole and f small, e^f by its Taylor series. */
+static inline __m512 exponential(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-104), x); /* in this order not-a-number stays one */
+    __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 8);
+    __m512 f = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145751953125f), x);
+    f = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.42860677e-6f), f);
+    __m512 p = _mm512_set1_ps(1.0f / 720);
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f / 120));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f / 24));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f / 6));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.5f));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1));
+    p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* ---- RMSNorm of a residual stream ------------------------------------------------------------------------------ */
+
+void norm_forward(const bf16 *x, const bf16 *branch, const float *weight, float eps, long n, long width, bf16 *sum,
+                  bf16 *y, float *scales) {
+#pragma omp parallel for schedule(static)
+    for (long i = 0; i < n; i++) {
+        const bf16 *source = x + i * width;
+        __m512 squares = _mm512_setzero_ps();
+        for (long d = 0; d < width; d += LANES) {
+            __mmask16 mask = lanes(d, 0, width);
+            __m512 value = get(source + d, mask);
+            if (branch) {
+                put(sum + i * width + d, mask, _mm512_add_ps(value, get(branch + i * width + d, mask)));
+                value = get(sum + i * width + d, mask);
+            }
+            squares = _mm512_fmadd_ps(value, value, squares);
+        }
+        scales[i] = 1 / sqrtf(_mm512_reduce_add_ps(squares) / width + eps);
+        source = branch ? sum + i * width : source;
+        __m512 scale = _mm512_set1_ps(scales[i]);
+        for (long d = 0; d < width; d += LANES) {
+            __mmask16 mask = lanes(d, 0, width);
+            __m512 gain = _mm512_mul_ps(scale, _mm512_maskz_loadu_ps(mask, weight + d));
+            put(y + i * width + d, mask, _mm512_mul_ps(get(source + d, mask), gain));
+        }
+    }
+}
+
+void norm_backward(const bf16 *dy, const bf16 *dsum, const bf16 *x, const float *scales, const float *weight, long n,
+                   long width, bf16 *dx, float *dweight) {
+    float *partial = calloc(CHUNKS * width, sizeof(float));
+#pragma omp parallel for schedule(static)
+    for (long chunk = 0; chunk < CHUNKS; chunk++) {
+        float *sums = partial + chunk * width;
+        for (long i = chunk * n / CHUNKS; i < (chunk + 1) * n / CHUNKS; i++) {
+            const bf16 *gradient = dy + i * width, *in = x + i * width;
+            __m512 scale = _mm512_set1_ps(scales[i]), dots = _mm512_setzero_ps();
+            for (long d = 0; d < width; d += LANES) {
+                __mmask16 mask = lanes(d, 0, width);
+                __m512 product = _mm512_mul_ps(get(gradient + d, mask), get(in + d, mask));
+                dots = _mm512_fmadd_ps(product, _mm512_maskz_loadu_ps(mask, weight + d), dots);
+                __m512 total = _mm512_fmadd_ps(product, scale, _mm512_maskz_loadu_ps(mask, sums + d));
+                _mm512_mask_storeu_ps(sums + d, mask, total);
+            }
+            __m512 dot = _mm512_set1_ps(_mm512_reduce_add_ps(dots) * scales[i] * scales[i] / width);
+            for (long d = 0; d < width; d += LANES) {
+                __mmask16 mask = lanes(d, 0, width);
+                __m512 value = _mm512_mul_ps(get(gradient + d, mask), _mm512_maskz_loadu_ps(mask, weight + d));
+                value = _mm512_mul_ps(scale, _mm512_fnmadd_ps(get(in + d, mask), dot, value));
+                put(dx + i * width + d, mask, _mm512_add_ps(value, get(dsum + i * width + d, mask)));
+            }
+        }
+    }
+    memset(dweight, 0, width * sizeof(float));
+    for (long chunk = 0; chunk < CHUNKS; chunk++)
+        for (long d = 0; d < width; d++) dweight[d] += partial[chunk * width + d];
+    free(partial);
+}
+
+/* ---- SwiGLU ---------------------------------------------------------------------------------------------------- */
+
+static inline __m512 sigmoid(__m512 x) {
+    __m512 one = _mm512_set1_ps(1);
+    return _mm512_div_ps(one, _mm512_add_ps(one, exponential(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+}
+
+void swiglu_forward(const bf16 *gate_up, long n, long width, bf16 *y) {
+#pragma omp parallel for schedule(static)
+    for (long i = 0; i < n; i++)
+        for (long d = 0; d < width; d += LANES) {
+            __mmask16 mask = lanes(d, 0, width);
+            __m512 gate = get(gate_up + 2 * i * width + d, mask), up = get(gate_up + (2 * i + 1) * width + d, mask);
+            put(y + i * width + d, mask, _mm512_mul_ps(_mm512_mul_ps(gate, sigmoid(gate)), up));
+        }
+}
+
+void swiglu_backward(const bf16 *dy, const bf16 *gate_up, long n, long width, bf16 *dgate_up) {
+#pragma omp parallel for schedule(static)
+    for (long i = 0; i < n; i++)
+        for (long d = 0; d < width; d += LANES) {
+            __mmask16 mask = lanes(d, 0, width);
+            __m512 gate = get(gate_up + 2 * i * width + d, mask), up = get(gate_up + (2 * i + 1) * width + d, mask);
+            __m512 gradient = get(dy + i * width + d, mask), s = sigmoid(gate), silu = _mm512_mul_ps(gate, s);
+            /* silu' = s + silu (1 - s) */
+            __m512 slope = _mm512_add_ps(s, _mm512_fnmadd_ps(silu, s, silu));
+            put(dgate_up + 2 * i * width + d, mask, _mm512_mul_ps(_mm512_mul_ps(gradient, up), slope));
+            put(dgate_up + (2 * i + 1) * width + d, mask, _mm512_mul_ps(gradient, silu));
+        }
+}
+
+/* ---- Cross-entropy --------------------------------------------------------------------------------------------- */
+
+void cross_entropy(bf16 *logits, const int64_t *targets, long n, long vocabulary, float *losses) {
+#pragma omp parallel
+    {
+        float *exponentials = aligned_alloc(64, round_up(vocabulary, LANES) * sizeof(float));
+#pragma omp for schedule(static)
+        for (long i = 0; i < n; i++) {
+            bf16 *row = logits + i * vocabulary;
+            float right = load(row[targets[i]]);
+            __m512 tops = _mm512_set1_ps(-INFINITY), sums = _mm512_setzero_ps();
+            for (long v = 0; v < vocabulary; v += LANES) {
+                __mmask16 mask = lanes(v, 0, vocabulary);
+                __m512 value = get(row + v, mask);
+                tops = _mm512_mask_max_ps(tops, mask, tops, value);
+                sums = _mm512_mask_add_ps(sums, mask, sums, value);
+            }
+            /* The largest of a row that holds not-a-number may leave it out; the sum never does. */
+            float check = _mm512_reduce_add_ps(sums), top = isnan(check) ? check : _mm512_reduce_max_ps(tops);
+            sums = _mm512_setzero_ps();
+            for (long v = 0; v < vocabulary; v += LANES) {
+                __mmask16 mask = lanes(v, 0, vocabulary);
+                __m512 e = exponential(_mm512_sub_ps(get(row + v, mask), _mm512_set1_ps(top)));
+                e = _mm512_maskz_mov_ps(mask, e);
+                _mm512_store_ps(exponentials + v, e);
+                sums = _mm512_add_ps(sums, e);
+            }
+            float sum = _mm512_reduce_add_ps(sums);
+            losses[i] = logf(sum) + top - right;
+            __m512 share = _mm512_set1_ps(1 / sum);
+            for (long v = 0; v < vocabulary; v += LANES)
+                put(row + v, lanes(v, 0, vocabulary), _mm512_mul_ps(_mm512_load_ps(exponentials + v), share));
+            row[targets[i]] = store(exponentials[targets[i]] / sum - 1);
+        }
+        free(exponentials);
+    }
+}
+
+/* ---- Attention ------------------------------------------------------------------------------------------------- */
 
 /* C (M, 16 · columns) = or += A (M, inner) · B (inner, 16 · columns), M a multiple of 4. An element of A or B is a
  * pair of bf16, neighbours along the inner axis, as the instruction wants them. */
@@ -284,8 +307,8 @@ static inline void interleave(const bf16 *restrict x, long stride, long rows, lo
 typedef struct {
     const bf16 *qkv; /* (N, H + 2G, K): queries, keys, values */
     const float *q_weight, *k_weight, *cosine, *sine;
-    const int32_t *segments; /* (segments, 2): first token, length */
-    long num_segments, heads, groups, width;
+    const int32_t *segments; /* (segments, 2), rising: first token, length */
+    long num_segments, num_tokens, heads, groups, width;
     float eps;
 } Attention;
 
@@ -297,6 +320,16 @@ static long longest(const Attention *a) {
     long length = 0;
     for (long s = 0; s < a->num_segments; s++) length = a->segments[2 * s + 1] > length ? a->segments[2 * s + 1] : length;
     return length;
+}
+
+/* Set the rows of y (N, width) that belong to no document, which are padding, to 0. */
+static void clear_padding(const Attention *a, bf16 *y, long width) {
+    long end = 0;
+    for (long s = 0; s <= a->num_segments; s++) {
+        long start = s < a->num_segments ? a->segments[2 * s] : a->num_tokens;
+        memset(y + end * width, 0, (start - end) * width * sizeof(bf16));
+        end = s < a->num_segments ? start + a->segments[2 * s + 1] : end;
+    }
 }
 
 static void *take(char **scratch, long bytes) {
@@ -352,10 +385,10 @@ static inline __attribute__((always_inline)) void forward(const Attention *a, co
                             tops = _mm512_mask_max_ps(tops, lanes(j, 0, allowed), tops, _mm512_loadu_ps(row + j));
                         float top = _mm512_reduce_max_ps(tops);
                         for (long j = 0; j < end; j += LANES) {
-                            __m512 e = exponential_of(_mm512_sub_ps(_mm512_loadu_ps(row + j), _mm512_set1_ps(top)));
+                            __m512 e = exponential(_mm512_sub_ps(_mm512_loadu_ps(row + j), _mm512_set1_ps(top)));
                             e = _mm512_maskz_mov_ps(lanes(j, 0, allowed), e);
                             total = _mm512_add_ps(total, e);
-                            narrow(shares + i * most + j, e);
+                            put(shares + i * most + j, ALL, e);
                         }
                         sums[i] = _mm512_reduce_add_ps(total);
                         logsums[(start + first + i) * a->heads + h] = top + logf(sums[i]);
@@ -447,18 +480,18 @@ static inline __attribute__((always_inline)) void backward(const Attention *a, c
                         for (long j = 0; j < last; j++) {
                             float *share = shares + j * ROWS + column;
                             __mmask16 seeing = lanes(column, j - first, rows);
-                            __m512 p = exponential_of(_mm512_sub_ps(_mm512_loadu_ps(share), sums));
+                            __m512 p = exponential(_mm512_sub_ps(_mm512_loadu_ps(share), sums));
                             p = _mm512_maskz_mov_ps(seeing, p);
                             dots = _mm512_fmadd_ps(p, _mm512_loadu_ps(dshares + j * ROWS + column), dots);
                             _mm512_storeu_ps(share, p);
-                            narrow(shares16 + j * ROWS + column, p);
+                            put(shares16 + j * ROWS + column, ALL, p);
                         }
                         for (long j = last; j < keys4; j++)
-                            narrow(dscores16 + j * ROWS + column, _mm512_setzero_ps());
+                            put(dscores16 + j * ROWS + column, ALL, _mm512_setzero_ps());
                         for (long j = 0; j < last; j++) {
                             __m512 p = _mm512_loadu_ps(shares + j * ROWS + column);
                             __m512 d = _mm512_sub_ps(_mm512_loadu_ps(dshares + j * ROWS + column), dots);
-                            narrow(dscores16 + j * ROWS + column, _mm512_mul_ps(p, d));
+                            put(dscores16 + j * ROWS + column, ALL, _mm512_mul_ps(p, d));
                         }
                     }
                     interleave(dscores16, ROWS, keys4, columns * LANES, dscore_pairs, ROWS);
@@ -497,20 +530,26 @@ static inline __attribute__((always_inline)) void backward(const Attention *a, c
 }
 
 void attention_forward(const Attention *a, bf16 *out, float *logsums) {
+    clear_padding(a, out, a->heads * a->width);
     switch (a->width) {
     case 32: forward(a, 32, out, logsums); break;
+    case 48: forward(a, 48, out, logsums); break;
     case 64: forward(a, 64, out, logsums); break;
     case 96: forward(a, 96, out, logsums); break;
+    case 128: forward(a, 128, out, logsums); break;
     default: forward(a, a->width, out, logsums);
     }
 }
 
 void attention_backward(const Attention *a, const bf16 *dout, const float *logsums, bf16 *dqkv, float *dq_weight,
                         float *dk_weight) {
+    clear_padding(a, dqkv, (a->heads + 2 * a->groups) * a->width);
     switch (a->width) {
     case 32: backward(a, 32, dout, logsums, dqkv, dq_weight, dk_weight); break;
+    case 48: backward(a, 48, dout, logsums, dqkv, dq_weight, dk_weight); break;
     case 64: backward(a, 64, dout, logsums, dqkv, dq_weight, dk_weight); break;
     case 96: backward(a, 96, dout, logsums, dqkv, dq_weight, dk_weight); break;
+    case 128: backward(a, 128, dout, logsums, dqkv, dq_weight, dk_weight); break;
     default: backward(a, a->width, dout, logsums, dqkv, dq_weight, dk_weight);
     }
 }

@@ -73,7 +73,7 @@ class _Attention(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("qkv", "q_weight", "k_weight", "cosine", "sine", "segments")),
-        *((name, ctypes.c_long) for name in ("num_segments", "heads", "groups", "width")),
+        *((name, ctypes.c_long) for name in ("num_segments", "num_tokens", "heads", "groups", "width")),
         ("eps", ctypes.c_float),
     ]
 
@@ -199,9 +199,10 @@ class Attention(torch.autograd.Function):
         segments: Tensor, heads: int, groups: int, eps: float,
     ) -> Tensor:  # fmt: skip
         qkv, width = _bf16(qkv), qkv.shape[-1] // (heads + 2 * groups)
-        out = qkv.new_zeros(*qkv.shape[:-1], heads * width)
+        out = qkv.new_empty(*qkv.shape[:-1], heads * width)
         logsums = torch.empty(out.numel() // width, dtype=torch.float32)
-        tensors, numbers = (qkv, q_weight, k_weight, cosine, sine, segments), (len(segments), heads, groups, width, eps)
+        tensors = (qkv, q_weight, k_weight, cosine, sine, segments)
+        numbers = (len(segments), qkv.numel() // qkv.shape[-1], heads, groups, width, eps)
         problem = _Attention(*(_at(x).value for x in tensors), *numbers)
         _call("attention_forward", ctypes.byref(problem), _at(out), _at(logsums))
         ctx.save_for_backward(*tensors, logsums)
@@ -212,7 +213,7 @@ class Attention(torch.autograd.Function):
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, logsums = ctx.saved_tensors
         qkv, q_weight, k_weight, *_ = tensors
-        dout, dqkv = _bf16(dout), torch.zeros_like(qkv)
+        dout, dqkv = _bf16(dout), torch.empty_like(qkv)
         dq = None if q_weight is None else torch.zeros_like(q_weight)
         dk = None if k_weight is None else torch.zeros_like(k_weight)
         problem = _Attention(*(_at(x).value for x in tensors), *ctx.numbers)
@@ -223,13 +224,17 @@ class Attention(torch.autograd.Function):
 class CrossEntropy(torch.autograd.Function):
     """Cross-entropy, summed, of targets (N,) under the logits hidden (N, D) · weight (V, D) fp32; also its gradients.
 
-    Logits of `ROWS` tokens exist at a time, and turn into their own gradient in place.
+    Tokens whose target is negative don't pass through the output layer. Logits of `ROWS` tokens exist at a time, and
+    turn into their own gradient in place.
     """
 
     ROWS = 4096
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        learnt = (targets >= 0).nonzero()[:, 0]
+        ctx.learnt, ctx.shape = learnt, hidden.shape
+        hidden, targets = hidden.index_select(0, learnt), targets.index_select(0, learnt)
         matrix = join([weight.detach()])
         losses = torch.empty(len(targets), dtype=torch.float32)
         dhidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -251,8 +256,10 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         dhidden, dweight = ctx.saved_tensors
+        if dhidden is not None:
+            dhidden = dhidden.new_zeros(ctx.shape).index_copy_(0, ctx.learnt, dhidden * gradient)
         return (
-            None if dhidden is None else dhidden * gradient,
+            dhidden,
             None if dweight is None else dweight * gradient,
             None,
         )

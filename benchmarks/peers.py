@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ def build(config: ModelConfig, seed: int, reference: Path | None) -> nn.Module:
     Raises UserError if `reference` holds no MiniMind.
     """
     torch.manual_seed(seed)
-    shape = {
+    shape: dict[str, Any] = {
         "hidden_size": config.hidden_size,
         "num_hidden_layers": config.num_hidden_layers,
         "num_attention_heads": config.num_attention_heads,

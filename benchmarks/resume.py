@@ -11,6 +11,7 @@ differ from the undisturbed run's.
 
 import argparse
 import hashlib
+import json
 import os
 import random
 import signal
@@ -25,7 +26,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from benchmarks.trial import Listener
 from minimind import files, hardware
@@ -64,13 +64,13 @@ def prepare(workspace: Path) -> None:
             writer.add(documents)
     files.write_manifest(data)
     stage = {"cmd": "python -m stages.pretrain data/packed", "deps": ["data/packed"], "params": ["seed"]}
-    (workspace / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"pretrain": stage}}), encoding="utf-8")
+    (workspace / "dvc.yaml").write_text(json.dumps({"stages": {"pretrain": stage}}), encoding="utf-8")
     (workspace / "params.yaml").write_text("seed: 1\n", encoding="utf-8")
 
 
 def child(steps: int, compiled: bool) -> None:
     """The training run, in the current folder; its trace has a line per step that any process has done."""
-    runtime = Runtime("cpu", "auto", 0, 4, "on" if compiled else "off", 1, 8)
+    runtime = Runtime(device="cpu", micro_batch_size=4, compile="on" if compiled else "off")
     _, dtype = hardware.setup(runtime)
     model = Decoder(MODEL, dtype).initialise(1)
     batches = Batches([Source(Rows.open(Path("data/packed"), "train"))], 8, 1)

@@ -107,7 +107,7 @@ def _sound(values: Sequence[float]) -> bool:
 
 def run(options: argparse.Namespace) -> None:
     """The sweep of the command line."""
-    runtime = Runtime("cpu", "auto", 0, 0, options.compile, 0, 0)
+    runtime = Runtime(device="cpu", compile=options.compile)
     _, dtype = hardware.setup(runtime)
     if options.size:
         models = {options.size: workload.model(options.size)}

@@ -230,7 +230,7 @@ def run(options: argparse.Namespace) -> None:
     num_tokens, batch_size = options.tokens or tokens, options.batch_size or rows
     if options.seeds < 1 or options.ladder <= 1:
         raise UserError("--seeds counts from 1, and --ladder is a ratio above 1")
-    runtime = Runtime("cpu", "auto", 0, 0, options.compile, 0, 0)
+    runtime = Runtime(device="cpu", compile=options.compile)
     _, dtype = hardware.setup(runtime)
     source = options.reference and files.sha256(options.reference / "model" / "model_minimind.py")
     with tempfile.TemporaryDirectory() as folder:

@@ -129,7 +129,9 @@ def test_the_runtime_section_is_typed_too(tmp_path: Path) -> None:
         "evaluation_batch_size: 8}"
     )
     path.write_text(f"runtime: {values}\n")
-    assert config.runtime(path) == config.Runtime("cpu", "auto", 0, 2, "ddp", 1, False, 0, False, "auto", "off", 1, 8)
+    assert config.runtime(path) == config.Runtime(
+        device="cpu", processes=2, compile="off", workers=1, evaluation_batch_size=8
+    )
     path.write_text(f"runtime: {values}\n".replace("cpu", "cuba"))
     with pytest.raises(ConfigError, match="`runtime.device` is 'cuba'.*did you mean `cuda`"):
         config.runtime(path)

@@ -24,7 +24,7 @@ FLOORS = (
     {"chat", "checkpoint", "distributed", "generate", "hardware", "memory", "report", "resume", "rows", "sources"},
     {"batches", "corpus", "page", "score", "talk"},
     {"columns", "engines", "objectives", "packing"},
-    {"teacher", "train"},
+    {"doctor", "teacher", "train"},
     {"cli"},
 )  # fmt: skip
 

@@ -23,7 +23,7 @@ from minimind.train import TrainConfig, TrainingError, curve_text, train
 
 MODEL = ModelConfig(32, 2, 4, 2, 48, qk_norm_init=1.6, vocab_size=64)
 CONFIG = TrainConfig(batch_size=8, steps=12, warmup_steps=2, log_every=2, validate_every=4, save_every=5)
-RUNTIME = Runtime("cpu", "float32", 1, 1, "ddp", 1, False, 0, False, "off", "off", 1, 8)
+RUNTIME = Runtime(device="cpu", dtype="float32", threads=1, compile="off")
 
 
 class States:
@@ -177,7 +177,7 @@ import torch
 from minimind import config, hardware, model
 from minimind.engines.replicas import forward_function
 from minimind.objectives.language import Language
-runtime = config.Runtime("cpu", "float32", 2, 1, "ddp", 1, False, 0, False, "off", "on", 1, 8)
+runtime = config.Runtime(device="cpu", dtype="float32", threads=2, compile="on")
 hardware.setup(runtime)
 decoder = model.Decoder(model.ModelConfig(64, 1, 2, 2, 64, vocab_size=300)).initialise(0)
 ids = torch.randint(0, 300, (16, 128), generator=torch.Generator().manual_seed(0)) // 30

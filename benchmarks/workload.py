@@ -28,7 +28,7 @@ SEED = 1
 
 _BYTES = (60, 1650)  # a document ends behind the first part that takes it past a length drawn from these
 _TOKENIZER = TokenizerConfig(VOCAB_SIZE, isolate=False, max_bytes=1 << 23, held_out_share=0.02)
-_TOKENIZER_DOCUMENTS = 4000  # the vocabulary is learned from the first so many: it does not depend on the budget
+TOKENIZER_DOCUMENTS = 4000  # the vocabulary is learned from the first so many: it does not depend on the budget
 
 SHAPES = {  # hidden size, layers, heads, key/value heads, intermediate size
     "1m": (96, 6, 3, 3, 256),
@@ -72,10 +72,10 @@ def texts(count: int, seed: int) -> Iterator[str]:
 
 def build(folder: Path, num_tokens: int, row_length: int) -> Workload:
     """Make the text in the empty `folder`: at least `num_tokens` of it to train on, in rows of `row_length`."""
-    wanted = max(_TOKENIZER_DOCUMENTS, 1 + num_tokens // MEAN_TOKENS)
+    wanted = max(TOKENIZER_DOCUMENTS, 1 + num_tokens // MEAN_TOKENS)
     documents = list(texts(VALIDATION_DOCUMENTS + wanted, SEED))
     held_out, documents = documents[:VALIDATION_DOCUMENTS], documents[VALIDATION_DOCUMENTS:]
-    vocabulary = tokenizer.plain(tokenizer.train(documents[:_TOKENIZER_DOCUMENTS], _TOKENIZER))
+    vocabulary = tokenizer.plain(tokenizer.train(documents[:TOKENIZER_DOCUMENTS], _TOKENIZER))
     for split, members in {"train": documents, "validation": held_out}.items():
         encoded = encode(vocabulary, members)
         with RowWriter(folder / f"padded-{split}.arrow", PADDED_LENGTH, VOCAB_SIZE) as writer:

@@ -37,6 +37,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_workload(tmp_path_factory: pytest.TempPathFactory) -> workload.Workload:
     """The text of the benchmarks, but little of it."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workload, "VOCAB_SIZE", 600)
         patch.setattr(workload, "TOKENIZER_DOCUMENTS", 100)
         patch.setattr(workload, "VALIDATION_DOCUMENTS", 8)
         return workload.build(tmp_path_factory.mktemp("workload"), 15_000, 512)

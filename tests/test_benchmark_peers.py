@@ -15,7 +15,7 @@ from minimind.errors import UserError
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.language import Language, bits_per_byte
 
-MODEL = ModelConfig(32, 2, 4, 2, 48, rope_theta=peers.ROPE_THETA, vocab_size=6400)
+MODEL = ModelConfig(32, 2, 4, 2, 48, rope_theta=peers.ROPE_THETA, vocab_size=600)
 SMALL = replace(SHIPPED, batch_size=4, accumulation=2)
 
 

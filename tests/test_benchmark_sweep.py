@@ -27,6 +27,7 @@ def test_widths_differ_in_nothing_else() -> None:
 def test_a_sweep_is_run_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(workload, "VOCAB_SIZE", 600)
     monkeypatch.setattr(workload, "TOKENIZER_DOCUMENTS", 100)
     monkeypatch.setattr(workload, "VALIDATION_DOCUMENTS", 4)
     monkeypatch.setattr(sweep, "LAYERS", 1)

@@ -31,9 +31,12 @@ def test_a_race_is_run_and_an_interrupted_one_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(workload.SHAPES, "5m", (32, 1, 2, 2, 48))
-    monkeypatch.setattr(workload, "TOKENIZER_DOCUMENTS", 300)
+    monkeypatch.setattr(workload, "VOCAB_SIZE", 600)
+    monkeypatch.setattr(workload, "TOKENIZER_DOCUMENTS", 40)
     monkeypatch.setattr(workload, "VALIDATION_DOCUMENTS", 8)
     monkeypatch.setattr(time_to_quality, "SHIPPED", time_to_quality.Recipe(5e-4, 4, 2, False, False, False))
+    monkeypatch.setattr(time_to_quality, "TIMED_STEPS", 2)
+    monkeypatch.setattr(time_to_quality, "POINTS", 2)
     monkeypatch.setattr(time_to_quality, "FAIR_RATES", (2e-3,))
     monkeypatch.setattr(time_to_quality, "MATRIX_RATES", (0.01,))
     out, plot = tmp_path / "race.jsonl", tmp_path / "race.png"

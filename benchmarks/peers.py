@@ -45,11 +45,16 @@ SHIPPED = Recipe(learning_rate=5e-4, batch_size=32, accumulation=8, bfloat16=Fal
 """MiniMind as it is on a CPU: its trainer grants autocast on CUDA only."""
 
 
-def build(config: ModelConfig, seed: int, reference: Path | None) -> nn.Module:
-    """A fresh peer of the architecture `config`: MiniMind's class from the checkout `reference`, or else Qwen3.
+def source(reference: Path) -> Path:
+    """The file of MiniMind's model in the checkout `reference`. Raises UserError if it isn't there."""
+    path = reference / "model" / "model_minimind.py"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: --reference wants the root of a checkout of MiniMind")
+    return path
 
-    Raises UserError if `reference` holds no MiniMind.
-    """
+
+def build(config: ModelConfig, seed: int, reference: Path | None) -> nn.Module:
+    """A fresh peer of the architecture `config`: MiniMind's class from the checkout `reference`, or else Qwen3."""
     torch.manual_seed(seed)
     shape: dict[str, Any] = {
         "hidden_size": config.hidden_size,
@@ -70,9 +75,6 @@ def build(config: ModelConfig, seed: int, reference: Path | None) -> nn.Module:
         rope = {"rope_type": "default", "rope_theta": ROPE_THETA}
         model = Qwen3ForCausalLM(Qwen3Config(**shape, rope_parameters=rope, use_cache=False))
     else:
-        path = reference / "model" / "model_minimind.py"
-        if not path.is_file():
-            raise UserError(f"{path} is missing: --reference wants the root of a checkout of MiniMind")
         if str(reference) not in sys.path:
             sys.path.insert(0, str(reference))
         module = importlib.import_module("model.model_minimind")

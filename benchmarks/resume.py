@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,7 @@ def prepare(workspace: Path) -> None:
             writer.add(documents)
     files.write_manifest(data)
     stage = {"cmd": "python -m stages.pretrain data/packed", "deps": ["data/packed"], "params": ["seed"]}
+    # JSON is YAML too.
     (workspace / "dvc.yaml").write_text(json.dumps({"stages": {"pretrain": stage}}), encoding="utf-8")
     (workspace / "params.yaml").write_text("seed: 1\n", encoding="utf-8")
 
@@ -112,7 +113,6 @@ class Count:
     torn: int = 0  # states that were cut short
     recovered: int = 0  # of them, passed over for the one before
     repeated: int = 0  # steps that were done more than once
-    lives: list[list[int]] = field(default_factory=list)  # steps of each process
 
 
 def lives(workspace: Path) -> list[list[int]]:
@@ -189,7 +189,8 @@ def disturb(workspace: Path, steps: int, kills: int, tears: int, seed: int, comp
     """The run to its end, killed `kills` times; after `tears` of the kills the newest state is cut short too."""
     draw = random.Random(seed)
     count = Count()
-    goals = sorted(draw.randint(1, steps - 1) for _ in range(kills))
+    goals = sorted(draw.randint(1, round(0.9 * steps)) for _ in range(kills))
+    ended = f"the run ended before all kills: raise --steps above {steps}"
     tearing = set(draw.sample(range(kills), tears))
     start_seconds = step_seconds = 0.0
     for number, goal in enumerate(goals):
@@ -202,12 +203,12 @@ def disturb(workspace: Path, steps: int, kills: int, tears: int, seed: int, comp
         else:
             if not process.wait_for(1 if not number else _newest(workspace) + 1):
                 process.finish()
-                raise UserError(f"the run ended before kill {number + 1}: it should have had {steps} steps")
+                raise UserError(ended)
             start_seconds = time.monotonic() - begin
             since, from_step = time.monotonic(), _newest(workspace)
             if not process.wait_for(goal):
                 process.finish()
-                raise UserError(f"the run ended before kill {number + 1}: it should have had {steps} steps")
+                raise UserError(ended)
             passed = _newest(workspace) - from_step
             step_seconds = (time.monotonic() - since) / passed if passed > 0 else step_seconds
             time.sleep(draw.uniform(0, 2 * step_seconds))
@@ -224,8 +225,7 @@ def disturb(workspace: Path, steps: int, kills: int, tears: int, seed: int, comp
     Child(workspace, steps, compiled).finish()
     log = (workspace / "log").read_text(encoding="utf-8", errors="replace")
     count.recovered = len({line for line in log.splitlines() if "is torn" in line})
-    count.lives = lives(workspace)
-    count.repeated = sum(map(len, count.lives)) - steps
+    count.repeated = sum(map(len, lives(workspace))) - steps
     return count
 
 

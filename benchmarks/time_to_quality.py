@@ -232,12 +232,12 @@ def run(options: argparse.Namespace) -> None:
         raise UserError("--seeds counts from 1, and --ladder is a ratio above 1")
     runtime = Runtime(device="cpu", compile=options.compile)
     _, dtype = hardware.setup(runtime)
-    source = options.reference and files.sha256(options.reference / "model" / "model_minimind.py")
+    reference = options.reference and files.sha256(peers.source(options.reference))
     with tempfile.TemporaryDirectory() as folder:
         text = workload.build(Path(folder), num_tokens, options.row_length)
         settings = {
             "benchmark": "time_to_quality", "size": options.size, "tokens": num_tokens, "batch_size": batch_size,
-            "text": text.digest, "reference": source, "code": ledger.code(), "compile": options.compile,
+            "text": text.digest, "reference": reference, "code": ledger.code(), "compile": options.compile,
             "machine": ledger.machine(),
         }  # fmt: skip
         out = options.out or Path(".benchmarks") / f"time_to_quality_{options.size}.jsonl"

@@ -27,8 +27,7 @@ VALIDATION_DOCUMENTS = 96
 SEED = 1
 
 _BYTES = (60, 1650)  # a document ends behind the first part that takes it past a length drawn from these
-_TOKENIZER = TokenizerConfig(VOCAB_SIZE, isolate=False, max_bytes=1 << 23, held_out_share=0.02)
-_TOKENIZER_DOCUMENTS = 4000  # the vocabulary is learned from the first so many: it does not depend on the budget
+TOKENIZER_DOCUMENTS = 4000  # the vocabulary is learned from the first so many: it does not depend on the budget
 
 SHAPES = {  # hidden size, layers, heads, key/value heads, intermediate size
     "1m": (96, 6, 3, 3, 256),
@@ -75,10 +74,11 @@ def build(folder: Path, num_tokens: int, row_length: int, padded_length: int = P
 
     Documents are cut at `padded_length`.
     """
-    wanted = max(_TOKENIZER_DOCUMENTS, 1 + num_tokens // MEAN_TOKENS)
+    wanted = max(TOKENIZER_DOCUMENTS, 1 + num_tokens // MEAN_TOKENS)
     documents = list(texts(VALIDATION_DOCUMENTS + wanted, SEED))
     held_out, documents = documents[:VALIDATION_DOCUMENTS], documents[VALIDATION_DOCUMENTS:]
-    vocabulary = tokenizer.plain(tokenizer.train(documents[:_TOKENIZER_DOCUMENTS], _TOKENIZER))
+    config = TokenizerConfig(VOCAB_SIZE, isolate=False, max_bytes=1 << 23, held_out_share=0.02)
+    vocabulary = tokenizer.plain(tokenizer.train(documents[:TOKENIZER_DOCUMENTS], config))
     for split, members in {"train": documents, "validation": held_out}.items():
         encoded = encode(vocabulary, members, padded_length)
         with RowWriter(folder / f"padded-{split}.arrow", padded_length, VOCAB_SIZE) as writer:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,6 +63,8 @@ class Batches:
             raise ValueError("a source of batches has no share: leave it out")
         self.sources, self.batch_size, self.seed = list(sources), batch_size, seed
         self._orders: dict[int, tuple[int, NDArray[np.int64]]] = {}
+        self._reader = ThreadPoolExecutor(1, "batches")
+        self._next: tuple[int, Future[Batch]] | None = None
 
     def steps(self, epochs: float) -> int:
         """Number of steps in which the first source is seen `epochs` times."""
@@ -69,7 +72,13 @@ class Batches:
         return max(1, round(epochs * len(first.rows) / (first.share * self.batch_size)))
 
     def at(self, step: int) -> Batch:
-        """The batch of `step`, from 0."""
+        """The batch of `step`, from 0. The one after it is read while the caller works on this one."""
+        ready, self._next = self._next, None
+        batch = ready[1].result() if ready is not None and ready[0] == step else self._read(step)
+        self._next = (step + 1, self._reader.submit(self._read, step + 1))
+        return batch
+
+    def _read(self, step: int) -> Batch:
         parts = []
         for number, (start, end) in enumerate(self._spans(step)):
             if end > start:

@@ -75,14 +75,14 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
 def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str, Any]:
     """Where the checkpoint of `stage` comes from: digests of its inputs by role, params, code and library versions.
 
-    `params` is a dataclass, or None for a stage without. The code is every .py file among the stage's dependencies
-    in dvc.yaml.
+    `params` is a dataclass, or None for a stage without. The code is every file of Python or C among the stage's
+    dependencies in dvc.yaml.
     Raises config.ConfigError if the stage is not there.
     """
     declaration = config.read(Path("dvc.yaml")).get("stages", {}).get(stage)
     if declaration is None:
         raise config.ConfigError(f"dvc.yaml: no stage `{stage}`: the code of a checkpoint is listed there")
-    code = sorted(dep for dep in declaration["deps"] if dep.endswith(".py"))
+    code = sorted(dep for dep in declaration["deps"] if dep.endswith((".py", ".c")))
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {
         "stage": stage,

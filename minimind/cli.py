@@ -40,6 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--seed", type=int, default=0, help="of the draws")
     command.set_defaults(run=chat)
 
+    command = commands.add_parser(
+        "doctor", help="what this machine has, which way training takes, how long it will need"
+    )
+    command.add_argument("--seconds", type=float, default=10.0, help="of training to probe the speed with")
+    command.set_defaults(run=doctor)
+
     command = commands.add_parser("verify", help="compare a folder with the manifest inside it")
     command.add_argument("folder", type=Path, metavar="FOLDER", help="for example models/sft")
     command.set_defaults(run=lambda options: verify(options.folder))
@@ -146,6 +152,14 @@ def adopt(options: argparse.Namespace) -> None:
     from minimind.intake import command
 
     command.main(options)
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """Say what this machine has and how fast it trains the models of params.yaml. Raises ConfigError."""
+    from minimind.doctor import report
+
+    for line in report(seconds=options.seconds):
+        print(line, flush=True)
 
 
 def _committed() -> str | None:

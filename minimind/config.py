@@ -41,13 +41,21 @@ class ConfigError(UserError):
 class Runtime:
     """How to run on this machine. No stage declares it: a change reruns nothing, alters results by rounding."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    dtype: Literal["auto", "bfloat16", "float32"]
-    threads: int  # 0: every core
-    micro_batch_size: int  # rows in one forward pass; 0: the whole batch
-    compile: Literal["auto", "on", "off"]
-    workers: int  # threads that tokenise; 0: every core
-    evaluation_batch_size: int  # sequences decoded side by side
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    threads: int = 0  # 0: every core
+    processes: int = 1  # that train side by side on this machine
+    strategy: Literal["single", "ddp", "deepspeed"] = "ddp"
+    zero_stage: int = 1  # of DeepSpeed: 1 to 3 split optimizer state, gradients, weights among the processes
+    offload: bool = False  # DeepSpeed keeps the optimizer's state in the CPU's memory
+    micro_batch_size: int = 0  # rows in one forward pass of a process; 0: all of its rows
+    checkpoint_activations: bool = (
+        False  # compute each layer again in the backward pass instead of keeping it in memory
+    )
+    kernels: Literal["auto", "off"] = "auto"  # of C, where the CPU has the instructions and there is a compiler
+    compile: Literal["auto", "on", "off"] = "auto"
+    workers: int = 0  # threads that tokenise; 0: every core
+    evaluation_batch_size: int = 128  # sequences decoded side by side
 
 
 def load(cls: type[T], path: Path = PARAMS) -> T:

@@ -49,7 +49,8 @@ def dependencies(stage: Stage, root: Path) -> list[str]:
 def closure(script: Path, root: Path) -> list[str]:
     """`script` and every first-party file that it imports, directly or not, relative to `root` and sorted.
 
-    Found in the syntax tree, so imports inside functions count. Empty files are left out.
+    Found in the syntax tree, so imports inside functions count. Empty files are left out. A file of C code beside a
+    module, of the module's name, belongs to it.
     """
     found = {script}
     unread = [script]
@@ -57,7 +58,8 @@ def closure(script: Path, root: Path) -> list[str]:
         new = set(imports(unread.pop(), root)) - found
         found |= new
         unread.extend(new)
-    return sorted(path.relative_to(root).as_posix() for path in found if path.stat().st_size > 0)
+    native = {path.with_suffix(".c") for path in found if path.with_suffix(".c").is_file()}
+    return sorted(path.relative_to(root).as_posix() for path in found | native if path.stat().st_size > 0)
 
 
 def imports(path: Path, root: Path) -> Iterator[Path]:

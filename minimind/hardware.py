@@ -1,12 +1,14 @@
 """The device and number format that a process computes with."""
 
 import ctypes
+import os
 import sys
 
 import torch
 
 from minimind.config import Runtime
 from minimind.errors import UserError
+from minimind.kernels import cpu
 
 # glibc's mallopt: parameters of malloc.h, and what they are set to, in bytes.
 _MALLOC = {"M_MMAP_THRESHOLD": (-3, 2**31 - 1), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**28)}
@@ -36,6 +38,11 @@ def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
         "cpu": torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
     }
     bfloat16 = native[name] if runtime.dtype == "auto" else runtime.dtype == "bfloat16"
+    cpu.enable(runtime.kernels == "auto" and runtime.compile != "on" and name == "cpu" and bfloat16)
+    if name == "cuda":
+        device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device, torch.bfloat16 if bfloat16 else torch.float32
     return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32
 
 

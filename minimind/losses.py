@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minimind.kernels import cpu
+
 IGNORE = -100
 """The target of a position at which nothing is learnt."""
 
@@ -18,6 +20,18 @@ def token_logprobs(logits: Tensor, targets: Tensor) -> Tensor:
     """
     losses = F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), ignore_index=IGNORE, reduction="none")
     return -losses.view(targets.shape)
+
+
+def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of the targets, in nats, summed, under the logits hidden · weightᵀ.
+
+    hidden (..., D); weight (V, D) fp32, cast to hidden's dtype; targets (...), int64, IGNORE where nothing is learnt.
+    Returns (), fp32.
+    """
+    if cpu.covers(hidden):
+        return cpu.CrossEntropy.apply(hidden.flatten(0, -2), weight, targets.flatten())
+    logits = F.linear(hidden, weight.to(hidden.dtype)).float()
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORE, reduction="sum")
 
 
 def document_sums(values: Tensor, documents: Tensor, max_documents: int) -> Tensor:

@@ -11,7 +11,10 @@ What it is, from input to output:
 - no biases, no dropout
 - fp32 parameters; each matrix is cast to `dtype` where it is used, so products run in bf16 while
   gradients arrive, and add up, in fp32
-- attention never crosses the documents of a packed row: the caller passes the mask
+- attention never crosses the documents of a packed row
+
+Everything is plain PyTorch. Where a line says `cpu.covers`, a kernel of `kernels/cpu.py` computes the same on CPUs
+in fewer passes over memory; the code below it is the definition.
 
 Parameters carry the names that Hugging Face gives them (Llama without `qk_norm`, Qwen3 with it,
 Qwen3-MoE with experts), so a state dict is at once a checkpoint those classes load.
@@ -27,6 +30,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
+from torch.utils.checkpoint import checkpoint
+
+from minimind.kernels import cpu
 
 
 @dataclass(frozen=True)
@@ -148,14 +155,45 @@ class Cache:
         self.values = [v[rows] for v in self.values]
 
 
+def document_ends(documents: Tensor, max_documents: int) -> Tensor:
+    """Where the documents of packed rows end, as cumulative lengths for a variable-length kernel, without a look at
+    the values by the host: every row has max_documents + 1 pieces, the last one padding, and any of them may be empty.
+
+    documents (B, T) integers that rise from 1, then 0 on padding. Returns int32 (B · (max_documents + 1) + 1,), from 0.
+    """
+    B, T = documents.shape
+    numbers = torch.arange(1, max_documents + 2, device=documents.device).expand(B, -1).contiguous()
+    ordered = torch.where(documents > 0, documents, max_documents + 1).contiguous()
+    ends = torch.searchsorted(ordered, numbers, right=True) + T * torch.arange(B, device=documents.device)[:, None]
+    return F.pad(ends.flatten(), (1, 0)).to(torch.int32)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the tokens of a batch stand, and whom each may attend to. One of the last three says the latter."""
+
+    cos: Tensor  # (B, T, 1, K/2) in the dtype of computation
+    sin: Tensor
+    bias: Tensor | None = None  # (B, 1, T, S) in the dtype of computation: 0 where allowed, -inf elsewhere
+    ends: Tensor | None = None  # of `document_ends`
+    segments: Tensor | None = None  # of `cpu.segments`
+
+
+def linear(x: Tensor, *matrices: Tensor) -> Tensor:
+    """x (..., K) times one or several matrices (N_i, K), kept in fp32 and cast to the dtype of x: (..., ΣN_i)."""
+    if cpu.covers(x) and matrices[0].dtype == torch.float32:
+        return cpu.Linear.apply(x, *matrices)
+    return F.linear(x, (matrices[0] if len(matrices) == 1 else torch.cat(matrices)).to(x.dtype))
+
+
 class Linear(nn.Linear):
-    """A matrix without bias, kept in fp32 and cast to the dtype of its input."""
+    """A matrix without bias."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+        return linear(x, self.weight)
 
 
 @torch.library.custom_op("minimind::embedding_gradient", mutates_args=())
@@ -202,6 +240,17 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).to(x.dtype)
 
 
+class ResidualNorm(RMSNorm):
+    """RMSNorm of the residual stream, after the branch before it, if there is one, has been added to the stream."""
+
+    def forward(self, x: Tensor, branch: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """x, branch (..., D). Returns the norm of x + branch, and x + branch."""
+        if cpu.covers(x):
+            return cpu.Norm.apply(x, branch, self.weight, self.eps)
+        x = x if branch is None else x + branch
+        return super().forward(x), x
+
+
 def rotary_table(config: ModelConfig, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Cosines and sines, each (max_position_embeddings, K/2), fp32: angle = position · theta^(-2i/K)."""
     half = torch.arange(0, config.head_width, 2, device=device).float() / config.head_width
@@ -243,21 +292,34 @@ class Attention(nn.Module):
         self.k_proj = Linear(D, self.groups * K)
         self.v_proj = Linear(D, self.groups * K)
         self.o_proj = Linear(self.heads * K, D)
+        self.qk_norm, self.eps = config.qk_norm, config.rms_norm_eps
         if config.qk_norm:
             self.q_norm = RMSNorm(K, config.rms_norm_eps)
             self.k_norm = RMSNorm(K, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, bias: Tensor, cache: Cache | None) -> Tensor:
+    def forward(self, x: Tensor, places: Places, cache: Cache | None) -> Tensor:
         B, T, _ = x.shape
-        fused = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)).to(x.dtype)
-        qkv = F.linear(x, fused).view(B, T, self.heads + 2 * self.groups, -1)
-        q, k, v = qkv.split((self.heads, self.groups, self.groups), 2)
-        if hasattr(self, "q_norm"):
+        qkv = linear(x, self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
+        if places.segments is not None:
+            gains = (self.q_norm.weight, self.k_norm.weight) if self.qk_norm else (None, None)
+            mixed = cpu.Attention.apply(
+                qkv, *gains, places.cos, places.sin, places.segments, self.heads, self.groups, self.eps
+            )
+            return self.o_proj(mixed)
+        q, k, v = qkv.view(B, T, self.heads + 2 * self.groups, -1).split((self.heads, self.groups, self.groups), 2)
+        if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = rotate(q, cos, sin).transpose(1, 2), rotate(k, cos, sin).transpose(1, 2), v.transpose(1, 2)
+        q, k = rotate(q, places.cos, places.sin), rotate(k, places.cos, places.sin)
+        if places.ends is not None:
+            q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+            mixed = varlen_attn(q, k, v, places.ends, places.ends, T, T, window_size=(-1, 0), enable_gqa=True)
+            assert isinstance(mixed, Tensor)
+            return self.o_proj(mixed.view(B, T, -1))
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
-        return self.o_proj(attend(q, k, v, bias).transpose(1, 2).reshape(B, T, -1))
+        assert places.bias is not None
+        return self.o_proj(attend(q, k, v, places.bias).transpose(1, 2).reshape(B, T, -1))
 
 
 class FeedForward(nn.Module):
@@ -270,8 +332,10 @@ class FeedForward(nn.Module):
         self.down_proj = Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        fused = torch.cat((self.gate_proj.weight, self.up_proj.weight)).to(x.dtype)
-        gate, up = F.linear(x, fused).chunk(2, -1)
+        gate_up = linear(x, self.gate_proj.weight, self.up_proj.weight)
+        if cpu.covers(gate_up):
+            return self.down_proj(cpu.SwiGLU.apply(gate_up))
+        gate, up = gate_up.chunk(2, -1)
         return self.down_proj(F.silu(gate) * up)
 
 
@@ -316,16 +380,30 @@ class MixtureOfExperts(nn.Module):
 
 
 class Layer(nn.Module):
-    """The parameters of one layer; `Decoder.forward` adds its two branches to the residual stream."""
+    """One layer: attention and feed-forward, each a branch of the residual stream."""
 
     def __init__(self, config: ModelConfig, index: int):
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = ResidualNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config, index)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = ResidualNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp: nn.Module = (
             MixtureOfExperts(config) if config.use_moe else FeedForward(config.hidden_size, config.intermediate_size)
         )
+
+    def forward(
+        self, x: Tensor, branch: Tensor | None, places: Places, real: Tensor, cache: Cache | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The stream x (B, T, D) with the branch that is still to be added to it; `real` (B, T) is False on padding.
+
+        Returns the same two after this layer, and the router's balance loss, (B,), of a mixture of experts.
+        """
+        h, x = self.input_layernorm(x, branch)
+        h, x = self.post_attention_layernorm(x, self.self_attn(h, places, cache))
+        if isinstance(self.mlp, MixtureOfExperts):
+            branch, loss = self.mlp(h, real)
+            return x, branch, loss
+        return x, self.mlp(h), None
 
 
 class Stack(nn.Module):
@@ -335,7 +413,7 @@ class Stack(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, i) for i in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = ResidualNorm(config.hidden_size, config.rms_norm_eps)
 
 
 class Decoder(nn.Module):
@@ -353,6 +431,8 @@ class Decoder(nn.Module):
         if config.vocab_size <= 0:
             raise ValueError("model.vocab_size is not set: take it from the tokenizer or the packed rows")
         self.config, self.dtype = config, dtype
+        self.max_documents: int | None = None  # in a packed row, where that is known: saves kernels empty pieces
+        self.checkpoint_activations = False  # compute each layer again in the backward pass: less memory, more time
         self.model = Stack(config)
         if not config.tie_word_embeddings:
             self.lm_head = Linear(config.hidden_size, config.vocab_size)
@@ -399,35 +479,47 @@ class Decoder(nn.Module):
         Returns hidden (B, T, D) in `dtype` and the router's balance loss per row, (B,) fp32: the mean over
         layers, 0 for a dense model.
         """
-        if documents is not None:
-            positions = document_positions(documents)
-            allowed = document_mask(documents)[:, None]
-            bias = torch.zeros(allowed.shape, dtype=self.dtype, device=ids.device).masked_fill(~allowed, -math.inf)
-            real = documents > 0
-        else:
-            real = torch.ones_like(ids, dtype=torch.bool)
-        assert positions is not None and bias is not None, "pass documents, or positions and bias"
         x = Lookup.apply(self.model.embed_tokens.weight, ids).to(self.dtype)
-        cos, sin = self.cos[positions, None].to(self.dtype), self.sin[positions, None].to(self.dtype)
+        if documents is not None:
+            places, real = self._places(documents, x), documents > 0
+        else:
+            assert positions is not None and bias is not None, "pass documents, or positions and bias"
+            places, real = Places(*self._turns(positions), bias), torch.ones_like(ids, dtype=torch.bool)
+        branch: Tensor | None = None
         balance = torch.zeros(ids.shape[0], dtype=torch.float32, device=ids.device)
         for layer in self.model.layers:
-            assert isinstance(layer, Layer)
-            x = x + layer.self_attn(layer.input_layernorm(x), cos, sin, bias, cache)
-            h = layer.post_attention_layernorm(x)
-            if self.config.use_moe:
-                h, loss = layer.mlp(h, real)
-                balance = balance + loss / self.config.num_hidden_layers
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                x, branch, loss = checkpoint(layer, x, branch, places, real, cache, use_reentrant=False)
             else:
-                h = layer.mlp(h)
-            x = x + h
+                x, branch, loss = layer(x, branch, places, real, cache)
+            if loss is not None:
+                balance = balance + loss / self.config.num_hidden_layers
         if cache is not None:
             cache.length += ids.shape[1]
-        return self.model.norm(x), balance
+        return self.model.norm(x, branch)[0], balance
+
+    def _places(self, documents: Tensor, x: Tensor) -> Places:
+        """Of packed rows, in the form that attention takes for hidden states like x."""
+        if cpu.covers(x):
+            return Places(self.cos, self.sin, segments=cpu.segments(documents))
+        turns = self._turns(document_positions(documents))
+        if x.is_cuda and x.dtype == torch.bfloat16:
+            return Places(*turns, ends=document_ends(documents, self.max_documents or documents.shape[1]))
+        allowed = document_mask(documents)[:, None]
+        return Places(*turns, torch.zeros_like(allowed, dtype=self.dtype).masked_fill(~allowed, -math.inf))
+
+    def _turns(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of positions (B, T), each (B, T, 1, K/2)."""
+        return self.cos[positions, None].to(self.dtype), self.sin[positions, None].to(self.dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token. hidden (..., D); returns (..., V) fp32."""
-        head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
-        return F.linear(hidden, head.weight.to(hidden.dtype)).float()
+        return linear(hidden, self.output_weight).float()
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The output layer's matrix, (V, D)."""
+        return (self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head).weight
 
     def num_parameters(self, active: bool = False) -> int:
         """Exact number of parameters; with `active`, only those that one token passes through."""

@@ -21,6 +21,7 @@ import psutil
 from minimind.errors import UserError
 
 STOPPED = 143  # exit status after SIGTERM, by convention 128 + 15
+WORKER = "MINIMIND_WORKER"  # set in the environment of processes that distributed.launch has started
 
 _SHELLS = {"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"}
 _WATCH_SECONDS = 0.5
@@ -41,7 +42,7 @@ def claim(stage: str) -> None:
     Waits, saying for whom, while another holds the stage. Where dvc started this process, SIGTERM arrives soon
     after dvc has died; if it has died already, exits with status 143.
     """
-    _follow_dvc()
+    follow_parent()
     lock(Path(".resume") / stage / "lock")
 
 
@@ -100,14 +101,18 @@ class Signals:
         self.requested = True
 
 
-def _follow_dvc() -> None:
+def follow_parent() -> None:
+    """Be sent SIGTERM soon after the dvc, or the process, that started this one has died; at once, if it has already.
+
+    A process that was started by hand follows nobody.
+    """
     # Not PR_SET_PDEATHSIG: dvc runs a stage through $SHELL, and dash (Debian's sh) stays between them and lives on.
-    if "DVC_STAGE" not in os.environ:  # run by hand
+    if not {"DVC_STAGE", WORKER} & set(os.environ):
         return
     launcher = _launcher()
     # A stage is in dvc's process group; whoever adopts orphans is not.
     if launcher is None or os.getpgid(launcher.pid) != os.getpgrp():
-        print("dvc, which started this stage, is gone: stopping", file=sys.stderr)
+        print("what started this stage is gone: stopping", file=sys.stderr)
         sys.exit(STOPPED)
     threading.Thread(target=_watch, args=(launcher,), name="dvc watch", daemon=True).start()
 

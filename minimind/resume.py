@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -71,15 +72,23 @@ class Resume:
     Entering claims the stage (process.claim) and its states; from then on SIGINT and SIGTERM set `stop_requested`,
     and the loop saves and exits with status 143. Leaving without an exception marks the task as finished.
 
-    `stage` is the stage's name, unless DVC tells it; `part` tells several trainings of one stage apart.
+    `stage` is the stage's name, unless DVC tells it; `part` tells several trainings of one stage apart. A `reader`,
+    which trains beside the process that owns the states, claims and writes nothing.
     """
 
-    def __init__(self, stage: str, part: str = ""):
+    def __init__(self, stage: str, part: str = "", reader: bool = False):
         self.stage = os.environ.get("DVC_STAGE", stage)
-        self.part = part
+        self.part, self.reader = part, reader
         self._signals = process.Signals()
+        self._writer = ThreadPoolExecutor(1, "resume")
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
+        if self.reader:
+            process.follow_parent()
+            self.folder = Path(os.devnull)
+            self._signals.__enter__()
+            return self
         process.claim(self.stage)
         workspace = Path.cwd()  # not $DVC_ROOT, when `dvc exp run --temp` works in a copy
         task = fingerprint(self.stage, workspace)
@@ -99,7 +108,11 @@ class Resume:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._signals.__exit__()
-        if kind is None:
+        try:
+            self.wait()
+        finally:
+            self._writer.shutdown()
+        if kind is None and not self.reader:
             self.finish()
 
     @property
@@ -110,8 +123,19 @@ class Resume:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state reached after `step` steps; the newest two are kept.
 
-        `state` holds tensors, numbers, strings and containers of them.
+        `state` holds tensors, numbers, strings and containers of them. It is copied at once, and written while the
+        caller goes on; an error in writing is raised by the next call, or by `wait`.
         """
+        self.wait()
+        self._writing = self._writer.submit(self._write, step, _copied(state))
+
+    def wait(self) -> None:
+        """Until what was saved is on the disk. Raises what went wrong."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, step: int, state: dict[str, Any]) -> None:
         partial = self.folder / "partial"
         with partial.open("wb") as stream:
             torch.save(state, stream)
@@ -123,6 +147,7 @@ class Resume:
 
     def load(self) -> dict[str, Any] | None:
         """The newest intact state, its tensors on the CPU, or None. Torn files are passed over, with a warning."""
+        self.wait()
         for path in self._states():
             if files.sha256(path) == path.name.split(".")[1]:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -143,6 +168,17 @@ class Resume:
     def _states(self) -> list[Path]:
         """Newest first."""
         return sorted(self.folder.glob("*.*.pt"), key=lambda path: int(path.name.split(".")[0]), reverse=True)
+
+
+def _copied(state: Any) -> Any:
+    """The same with containers and tensors of its own, these on the CPU."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {name: _copied(value) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_copied(value) for value in state)
+    return state
 
 
 def _value(values: dict[str, Any], dotted: str) -> Any:

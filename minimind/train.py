@@ -1,29 +1,38 @@
 """The training loop; there is no other. `train` fits a model, `fit` does so as a stage: resumable, tracked, written."""
 
+import contextlib
+import gc
 import math
-import os
-import shutil
 import sys
-import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minimind import checkpoint, files, optim, tracking
+from minimind import checkpoint, distributed, files, memory, optim, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
+from minimind.distributed import World
+from minimind.engines.engine import Engine, Objective
+from minimind.engines.replicas import Replicas, forward_function
+from minimind.engines.zero import Zero
 from minimind.errors import UserError
+from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.process import STOPPED
 from minimind.resume import Resume
 from minimind.schedule import Schedule, factor
 from minimind.tracking import Run
+
+NUM_NORMS = 50  # recent gradient norms that say what is usual
+ALONE = World()
+SPIKE = 5.0  # times their median: above, a norm is a spike
 
 
 class TrainingError(UserError):
@@ -51,6 +60,7 @@ class TrainConfig:
     validate_every: int = 200
     log_every: int = 20
     save_every: int = 100
+    skip_spikes: bool = False
 
     def __post_init__(self) -> None:
         if (self.steps > 0) == (self.epochs > 0):
@@ -71,38 +81,6 @@ class TrainConfig:
             raise ValueError(f"validate_every {self.validate_every} is not a multiple of log_every {self.log_every}")
 
 
-class Objective(Protocol):
-    """What is minimised. Sums, not means: the loop divides once, by the weight of the whole batch."""
-
-    def weight(self, batch: Batch) -> int:
-        """Number of loss units in the batch."""
-
-    def __call__(self, model: Decoder, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Summed loss and summed metrics, 0-dim fp32."""
-
-
-def forward_function(
-    model: Decoder, objective: Objective, runtime: Runtime, tokens: int
-) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
-    """The objective on this model, compiled where that pays.
-
-    With `runtime.compile: auto` a run is compiled if a C++ compiler and Python's headers are there, the model is
-    dense (routing tokens to experts has no static shapes) and the run is long: the eager loop would need minutes.
-    The choice depends on the run and the machine, never on a clock, so that equal runs take equal paths.
-    """
-
-    def forward(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return objective(model, batch)
-
-    long = 6.0 * model.num_parameters() * tokens > 1e13
-    compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
-    headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
-    possible = compiler and headers and not model.config.use_moe
-    if runtime.compile == "on" or (runtime.compile == "auto" and long and possible):
-        return torch.compile(forward, fullgraph=True, dynamic=False)
-    return forward
-
-
 def train(
     model: Decoder,
     objective: Objective,
@@ -111,15 +89,18 @@ def train(
     *,
     validate: Callable[[Decoder], dict[str, float]],
     resume: Resume,
-    run: Run,
+    run: Run | None,
     runtime: Runtime,
     curve: Path,
+    world: World = ALONE,
 ) -> dict[str, float]:
     """Train `model` in place; return the final metrics and write the curve, a TSV with a line per `log_every` steps.
 
     Continues from the newest state in `resume`, bit for bit: nothing in the loop draws random numbers, and the
-    batch is a function of the step. On SIGTERM or SIGINT it saves and exits with status 143.
-    Raises TrainingError at a loss or gradient that is not finite, and where rows are longer than the model takes.
+    batch is a function of the step. On SIGTERM or SIGINT it saves and exits with status 143. Only the main process of
+    `world` writes, and only it has a `run` to tell of metrics.
+    Raises TrainingError at a loss or gradient that is not finite, where rows are longer than the model takes, and
+    where memory won't suffice.
     """
     row_length = batches.sources[0].rows.row_length
     if row_length > model.config.max_position_embeddings:
@@ -127,63 +108,83 @@ def train(
             f"rows of {row_length} tokens (pack.max_seq_len) don't fit a model of "
             f"{model.config.max_position_embeddings} positions (max_position_embeddings): change one of them"
         )
+    distributed.check(runtime, config.batch_size, world)
+    own_rows = world.rows(config.batch_size)
+    most_rows = -(-config.batch_size // world.size)
+    micro_batch_size = min(runtime.micro_batch_size or most_rows, most_rows)
+    memory.check(model, micro_batch_size * row_length, runtime.checkpoint_activations)
+    model.checkpoint_activations = runtime.checkpoint_activations
+    model.max_documents = max(source.rows.max_documents for source in batches.sources)
     steps = config.steps or batches.steps(config.epochs)
     optimizers = optim.build(
         model, config.optimizer, config.learning_rate, config.matrix_learning_rate, config.betas, config.momentum,
         config.weight_decay,
     )  # fmt: skip
-    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    state: dict[str, Any] = {"step": 0, "tokens": 0, "window": {}, "curve": []}
-    if (saved := resume.load()) is not None:
-        model.load_state_dict(saved["model"])
-        for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(values)
+    engine: Engine
+    if runtime.strategy == "deepspeed":
+        engine = Zero(model, objective, optimizers, runtime, world)
+    else:
+        forward = forward_function(model, objective, runtime, steps * config.batch_size * row_length)
+        engine = Replicas(model, forward, optimizers, world)
+    state: dict[str, Any] = {"step": 0, "tokens": 0, "window": {}, "norms": [], "curve": []}
+    if (saved := world.share(resume.load() if world.main else None)) is not None:
+        engine.load(saved)
         state = saved["state"]
-        print(f"{curve.stem}: continuing from step {state['step']} of {steps}", file=sys.stderr)
+        if world.main:
+            print(f"{curve.stem}: continuing from step {state['step']} of {steps}", file=sys.stderr)
 
-    def save() -> None:
-        weights = {"model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-        resume.save(state["step"], {**weights, "state": state})
-
-    forward = forward_function(model, objective, runtime, steps * config.batch_size * row_length)
-    micro_batch_size = runtime.micro_batch_size or config.batch_size
-    bar = tqdm(total=steps, initial=state["step"], unit="step", desc=curve.stem, disable=None, mininterval=1)
+    bar = tqdm(
+        total=steps, initial=state["step"], unit="step", desc=curve.stem, disable=None if world.main else True,
+        mininterval=1,
+    )  # fmt: skip
     counted, since = state["tokens"], time.monotonic()
-    while state["step"] < steps:
-        step = state["step"]
+
+    def launch(step: int) -> Launched:
+        """Compute a step, without waiting for its numbers."""
+        batch = batches.at(step)
         share = factor(
             step, steps, config.schedule, config.warmup_steps, config.decay_share, config.final_learning_rate_share
         )
-        for optimizer, rates in zip(optimizers, peaks, strict=True):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * share
-        batch = {name: value.to(model.cos.device) for name, value in batches.at(step).items()}
         weight = max(1, objective.weight(batch))
-        sums: dict[str, float] = {"units": float(weight)}
-        for start in range(0, config.batch_size, micro_batch_size):
-            loss, metrics = forward({name: value[start : start + micro_batch_size] for name, value in batch.items()})
-            (loss / weight).backward()
-            for name, value in {"loss": loss, **metrics}.items():
-                sums[name] = sums.get(name, 0.0) + value.item()
-        norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip))
-        if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
-            raise TrainingError(
-                f"step {step}: loss {sums['loss'] / weight}, gradient norm {norm}. Lower the learning rate or "
-                f"look at the batch of step {step} (seed {batches.seed}); the last good state is in {resume.folder}"
-            )
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        parts = split({name: value[own_rows] for name, value in batch.items()}, -(-most_rows // micro_batch_size))
+        for number, part in enumerate(parts, 1):
+            loss, metrics = engine.forward(move(part, model.cos.device))
+            engine.backward(loss / weight, last=number == len(parts))
+            for name, value in {"loss": loss.detach(), **metrics}.items():
+                sums[name] = sums[name] + value if name in sums else value
+        numbers = torch.stack([*sums.values(), torch.tensor(float(resume.stop_requested), device=model.cos.device)])
+        world.add(numbers)
+        limit = SPIKE * median(state["norms"]) if config.skip_spikes and len(state["norms"]) == NUM_NORMS else None
+        norm = engine.step(share, config.grad_clip, limit)
+        tokens = int((batch["documents"] > 0).sum())
+        return Launched(step, share, weight, tokens, [*sums], torch.cat((numbers, norm[None])))
 
-        state["step"] += 1
-        state["tokens"] += int((batch["documents"] > 0).sum())
-        for name, total in sums.items():
+    def settle(launched: Launched) -> bool:
+        """Take in the numbers of a step; returns whether a process was asked to stop."""
+        nonlocal counted, since
+        *totals, stop, norm = launched.numbers.tolist()
+        sums = dict(zip(launched.names, totals, strict=True))
+        if not (math.isfinite(norm) and all(map(math.isfinite, totals))):
+            raise TrainingError(
+                f"step {launched.step}: loss {sums['loss'] / launched.weight}, gradient norm {norm}. Lower the "
+                f"learning rate or look at the batch of step {launched.step} (seed {batches.seed}); the last good "
+                f"state is in {resume.folder}"
+            )
+        if len(state["norms"]) == NUM_NORMS and norm > SPIKE * median(state["norms"]) and world.main:
+            done = "skipped" if config.skip_spikes else "taken, shortened to grad_clip"
+            print(f"step {launched.step}: the gradient's norm {norm:.3g} is a spike; the step was {done}",
+                  file=sys.stderr)  # fmt: skip
+        state["norms"] = [*state["norms"], norm][-NUM_NORMS:]
+        state["step"] = launched.step + 1
+        state["tokens"] += launched.tokens
+        for name, total in {"units": float(launched.weight), **sums}.items():
             state["window"][name] = state["window"].get(name, 0.0) + total
         if state["step"] % config.log_every == 0 or state["step"] == steps:
             units = state["window"].pop("units")
             line = {"step": state["step"], "tokens": state["tokens"]}
             line |= {name: total / units for name, total in state["window"].items()}
-            line |= {"learning_rate": config.learning_rate * share, "gradient_norm": norm}
+            line |= {"learning_rate": config.learning_rate * launched.share, "gradient_norm": norm}
             if state["step"] % config.validate_every == 0 or state["step"] == steps:
                 line |= {f"validation_{name}": value for name, value in validate(model).items()}
             state["window"] = {}
@@ -191,20 +192,74 @@ def train(
             # Speed goes to the terminal and to MLflow, never into the curve: equal runs write equal files.
             speed = (state["tokens"] - counted) / (time.monotonic() - since)
             counted, since = state["tokens"], time.monotonic()
-            run.log(state["step"], {**{name: float(value) for name, value in line.items() if name != "step"},
-                                    "tokens_per_second": speed})  # fmt: skip
+            if run is not None:
+                values = {name: float(value) for name, value in line.items() if name != "step"}
+                run.log(state["step"], {**values, "tokens_per_second": speed})
             bar.set_postfix_str(f"loss {line['loss']:.3f}, {speed:,.0f} tokens/s", refresh=False)
         bar.update()
-        if resume.stop_requested:
+        return stop > 0
+
+    def save() -> None:
+        values = {**engine.state(), "state": state}
+        if world.main:
+            resume.save(state["step"], values)
+
+    # The numbers of a step are read while the next one computes, so that a GPU never waits for the host; but before
+    # anything is written or measured, so that what is not finite stays out of it.
+    unsettled: Launched | None = None
+    for step in range(state["step"], steps):
+        launched = launch(step)
+        stop = settle(unsettled) if unsettled is not None else False
+        unsettled = launched
+        done = step + 1
+        if stop or done % config.log_every == 0 or done % config.save_every == 0 or done == steps:
+            stop |= settle(launched)
+            unsettled = None
+        if done == state["step"] and (stop or done % config.save_every == 0 or done == steps):
             save()
+        if step == 0:
+            gc.freeze()  # what lives as long as the run needs no more looking through
+        if stop:
+            resume.wait()
             bar.close()
-            print(f"stopped at step {state['step']} of {steps}; the same command continues from here", file=sys.stderr)
+            if world.main:
+                print(f"stopped at step {done} of {steps}; the same command continues from here", file=sys.stderr)
             sys.exit(STOPPED)
-        if state["step"] % config.save_every == 0 or state["step"] == steps:
-            save()
     bar.close()
-    files.write_text(curve, curve_text(state["curve"]))
+    if world.main:
+        files.write_text(curve, curve_text(state["curve"]))
     return {"steps": steps, "tokens": state["tokens"], **final_metrics(state["curve"][-1])}
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A step that is on its way."""
+
+    step: int
+    share: float  # of the peak learning rate
+    weight: int  # loss units of the whole batch
+    tokens: int
+    names: list[str]  # of the sums
+    numbers: Tensor  # sums over the batch, processes asked to stop, gradient norm; on the device
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """The rows in `parts` micro-batches of nearly equal size; without enough rows, some are a row of padding."""
+    pieces: list[Batch] = []
+    for indices in torch.arange(len(batch["ids"])).tensor_split(parts):
+        piece = {name: value[indices] for name, value in batch.items()}
+        if len(indices) == 0:
+            piece = {name: value.new_zeros(1, *value.shape[1:]) for name, value in batch.items()}
+            piece["targets"] = piece["targets"] + IGNORE
+        pieces.append(piece)
+    return pieces
+
+
+def move(batch: Batch, device: torch.device) -> Batch:
+    """The batch on the device; to a GPU through pinned memory, without waiting."""
+    if device.type != "cuda":
+        return {name: value.to(device) for name, value in batch.items()}
+    return {name: value.pin_memory().to(device, non_blocking=True) for name, value in batch.items()}
 
 
 def fit(
@@ -233,14 +288,21 @@ def fit(
     lineage = checkpoint.lineage(stage, inputs, params) | {"part": part or stage}
     if teacher:
         lineage["inputs"]["parent"] = teacher
-    with Resume(stage, part) as resume, tracking.start(part or stage, params, inputs=lineage["inputs"]) as run:
+    world = distributed.join(model.cos.device)
+    with Resume(stage, part, reader=not world.main) as resume, contextlib.ExitStack() as stack:
+        run = None
+        if world.main:
+            run = stack.enter_context(tracking.start(part or stage, params, inputs=lineage["inputs"]))
         final = train(
-            model, objective, batches, config, validate=validate, resume=resume, run=run, runtime=runtime, curve=curve
-        )
-        checkpoint.save(out, model, tokenizer, lineage)
-        files.write_json(metrics, final)
-        run.replay(curve)
-        run.checkpoint(out, final)
+            model, objective, batches, config, validate=validate, resume=resume, run=run, runtime=runtime, curve=curve,
+            world=world,
+        )  # fmt: skip
+        if run is not None:
+            checkpoint.save(out, model, tokenizer, lineage)
+            files.write_json(metrics, final)
+            run.replay(curve)
+            run.checkpoint(out, final)
+        world.wait()
 
 
 def final_metrics(line: dict[str, float]) -> dict[str, float]:

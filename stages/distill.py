@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minimind import columns, config, files, hardware, process
+from minimind import columns, config, distributed, files, hardware
 from minimind.batches import Batches, Source, validation
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.distillation import Distillation, measure
@@ -56,4 +56,4 @@ def main(data: Path, tokenizer: Path, *outs: Path) -> None:
 
 
 if __name__ == "__main__":
-    process.run(main)
+    distributed.run(main)

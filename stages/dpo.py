@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, columns, config, hardware, process
+from minimind import checkpoint, columns, config, distributed, hardware
 from minimind.batches import Batches, validation
 from minimind.model import Decoder
 from minimind.objectives.preference import Preference, measure
@@ -43,4 +43,4 @@ def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path
 
 
 if __name__ == "__main__":
-    process.run(main)
+    distributed.run(main)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import config, hardware, process
+from minimind import config, distributed, hardware
 from minimind.batches import Batches, Source, validation
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.language import Language, bits_per_byte
@@ -37,4 +37,4 @@ def main(packed: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path) -
 
 
 if __name__ == "__main__":
-    process.run(main)
+    distributed.run(main)

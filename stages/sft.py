@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, config, hardware, process
+from minimind import checkpoint, config, distributed, hardware
 from minimind.batches import Batches, Source, validation
 from minimind.model import Decoder
 from minimind.objectives.language import Language, bits_per_byte
@@ -49,4 +49,4 @@ def main(base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, m
 
 
 if __name__ == "__main__":
-    process.run(main)
+    distributed.run(main)

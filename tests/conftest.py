@@ -19,6 +19,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 
+from benchmarks import workload
 from minimind import checkpoint, tokenizer
 from minimind.model import Decoder, ModelConfig
 from minimind.tokenizer import TokenizerConfig
@@ -41,6 +42,16 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TokenizerConfig(vocab_size=512, isolate=True, max_bytes=1 << 20, held_out_share=0.1)
     tokenizer.save(tokenizer.train(TEXTS * 4, config), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_workload(tmp_path_factory: pytest.TempPathFactory) -> workload.Workload:
+    """The text of the benchmarks, but little of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workload, "VOCAB_SIZE", 600)
+        patch.setattr(workload, "TOKENIZER_DOCUMENTS", 100)
+        patch.setattr(workload, "VALIDATION_DOCUMENTS", 8)
+        return workload.build(tmp_path_factory.mktemp("workload"), 15_000, 512)
 
 
 @pytest.fixture(scope="session")

@@ -124,11 +124,14 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
 def test_the_runtime_section_is_typed_too(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     values = (
-        "{device: cpu, dtype: auto, threads: 0, micro_batch_size: 0, compile: off, workers: 1, "
+        "{device: cpu, dtype: auto, threads: 0, processes: 2, strategy: ddp, zero_stage: 1, offload: false, "
+        "micro_batch_size: 0, checkpoint_activations: false, kernels: auto, compile: off, workers: 1, "
         "evaluation_batch_size: 8}"
     )
     path.write_text(f"runtime: {values}\n")
-    assert config.runtime(path) == config.Runtime("cpu", "auto", 0, 0, "off", 1, 8)
+    assert config.runtime(path) == config.Runtime(
+        device="cpu", processes=2, compile="off", workers=1, evaluation_batch_size=8
+    )
     path.write_text(f"runtime: {values}\n".replace("cpu", "cuba"))
     with pytest.raises(ConfigError, match="`runtime.device` is 'cuba'.*did you mean `cuda`"):
         config.runtime(path)

@@ -10,7 +10,7 @@ import torch
 from minimind import hardware
 from minimind.config import Runtime
 
-RUNTIME = Runtime("cpu", "float32", 0, 0, "off", 1, 8)
+RUNTIME = Runtime(device="cpu", dtype="float32")
 
 
 def test_what_is_asked_for_is_taken() -> None:
@@ -36,7 +36,7 @@ def test_denormals_are_flushed_in_every_thread() -> None:
     code = """
 import torch
 from minimind import config, hardware
-hardware.setup(config.Runtime("cpu", "float32", 2, 0, "off", 1, 8))
+hardware.setup(config.Runtime(device="cpu", dtype="float32", threads=2))
 tiny = torch.full((1 << 20,), 1e-30)
 assert (tiny * 1e-10 == 0).all() and torch.get_num_threads() == 2
 """

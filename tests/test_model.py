@@ -13,7 +13,7 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from minimind.model import Cache, Decoder, ModelConfig, document_mask, document_positions
+from minimind.model import Cache, Decoder, ModelConfig, document_ends, document_mask, document_positions
 
 DENSE = ModelConfig(
     hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=80,
@@ -174,3 +174,12 @@ def test_the_tokenizer_decides_the_vocabulary() -> None:
     assert replace(config, vocab_size=300).with_vocabulary(300).vocab_size == 300
     with pytest.raises(ValueError, match=r"model.vocab_size is 299, but the tokenizer has 300 tokens"):
         replace(config, vocab_size=299).with_vocabulary(300)
+
+
+def test_document_ends_cut_packed_rows_where_documents_end() -> None:
+    documents = torch.tensor([[1, 1, 2, 2, 2, 0, 0], [1, 2, 3, 3, 3, 3, 3], [0, 0, 0, 0, 0, 0, 0]])
+    ends = document_ends(documents, 3)
+    assert ends.dtype == torch.int32
+    assert ends.tolist() == [0, 2, 5, 5, 7, 8, 9, 14, 14, 14, 14, 14, 21]
+    lengths = ends.diff()
+    assert [length for length in lengths.tolist() if length] == [2, 3, 2, 1, 1, 5, 7], "padding is a piece of its own"

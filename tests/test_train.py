@@ -14,15 +14,16 @@ from torch import Tensor
 from minimind import files
 from minimind.batches import Batch, Batches, Source
 from minimind.config import Runtime
+from minimind.engines.replicas import forward_function
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.language import Language, bits_per_byte
 from minimind.process import STOPPED
 from minimind.rows import Rows, RowWriter
-from minimind.train import TrainConfig, TrainingError, curve_text, forward_function, train
+from minimind.train import TrainConfig, TrainingError, curve_text, train
 
 MODEL = ModelConfig(32, 2, 4, 2, 48, qk_norm_init=1.6, vocab_size=64)
 CONFIG = TrainConfig(batch_size=8, steps=12, warmup_steps=2, log_every=2, validate_every=4, save_every=5)
-RUNTIME = Runtime("cpu", "float32", 1, 0, "off", 1, 8)
+RUNTIME = Runtime(device="cpu", dtype="float32", threads=1, compile="off")
 
 
 class States:
@@ -48,6 +49,9 @@ class States:
 
     def load(self) -> dict[str, Any] | None:
         return self.saved
+
+    def wait(self) -> None:
+        """Nothing is written beside the loop."""
 
     path = ""
 
@@ -105,7 +109,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(rows: Rows, tmp_path: Path, 
     with pytest.raises(SystemExit) as stopped:
         run(rows, tmp_path, states)
     assert stopped.value.code == STOPPED
-    assert states.steps[-1] == stop_at
+    assert states.steps[-1] in (stop_at, stop_at + 1), "a step may be on its way when the signal is noticed"
     assert not (tmp_path / "curve.tsv").exists()
     assert digest(run(rows, tmp_path, states)) == whole
     assert (tmp_path / "curve.tsv").read_bytes() == curve
@@ -170,14 +174,15 @@ def test_compiled_gradients_are_the_same_bits_each_time() -> None:
     """In a process of its own with two threads, whose order of arrival must not matter; tokens repeat a lot."""
     code = """
 import torch
-from minimind import config, hardware, model, train
+from minimind import config, hardware, model
+from minimind.engines.replicas import forward_function
 from minimind.objectives.language import Language
-runtime = config.Runtime("cpu", "float32", 2, 0, "on", 1, 8)
+runtime = config.Runtime(device="cpu", dtype="float32", threads=2, compile="on")
 hardware.setup(runtime)
 decoder = model.Decoder(model.ModelConfig(64, 1, 2, 2, 64, vocab_size=300)).initialise(0)
 ids = torch.randint(0, 300, (16, 128), generator=torch.Generator().manual_seed(0)) // 30
 batch = {"ids": ids, "targets": ids.roll(-1, 1), "documents": torch.ones_like(ids)}
-forward = train.forward_function(decoder, Language(), runtime, 1)
+forward = forward_function(decoder, Language(), runtime, 1)
 seen = set()
 for _ in range(8):
     decoder.zero_grad()

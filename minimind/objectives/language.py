@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from minimind.batches import Batch
-from minimind.losses import IGNORE
+from minimind.losses import IGNORE, cross_entropy_sum
 from minimind.model import Decoder
 
 
@@ -23,8 +22,7 @@ class Language:
         """Summed loss of the batch, with the router's balance loss counted once per target token."""
         hidden, balance = model(batch["ids"], batch["documents"])
         targets = batch["targets"]
-        logits = model.logits(hidden).flatten(0, 1)
-        loss = F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")
+        loss = cross_entropy_sum(hidden, model.output_weight, targets)
         if model.config.use_moe:
             tokens_per_row = (targets != IGNORE).sum(1)
             loss = loss + model.config.router_aux_loss_coef * (balance * tokens_per_row).sum()
@@ -38,6 +36,5 @@ def bits_per_byte(model: Decoder, batches: Iterable[Batch], target_bytes: int) -
     for batch in batches:
         batch = {name: value.to(model.cos.device) for name, value in batch.items()}
         hidden, _ = model(batch["ids"], batch["documents"])
-        logits = model.logits(hidden).flatten(0, 1)
-        nats += F.cross_entropy(logits, batch["targets"].flatten(), ignore_index=IGNORE, reduction="sum").item()
+        nats += cross_entropy_sum(hidden, model.output_weight, batch["targets"]).item()
     return nats / math.log(2) / target_bytes

@@ -1,0 +1,164 @@
+"""What this machine has, which way training takes on it, and how long the stages of params.yaml will need.
+
+The estimate is one formula: 6 floating-point operations per parameter that a token passes and per token (2 forward,
+4 backward; attention left out), divided by the rate that a probe of the same model reaches here.
+"""
+
+import dataclasses
+import gc
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import torch
+
+from minimind import config, hardware, memory, optim
+from minimind.config import Runtime
+from minimind.distributed import World
+from minimind.engines.replicas import Replicas, forward_function
+from minimind.kernels import cpu
+from minimind.model import Decoder, ModelConfig
+from minimind.objectives.language import Language
+
+GIB = 2**30
+PROBE_SECONDS = 10.0
+PROBE_TOKENS = 4096  # in a step
+DOCUMENT = 128  # tokens
+STAGES = {"pretrain": "model", "sft": "model", "dpo": "model", "distill": "student"}
+"""Sections of params.yaml that train, and the section of the model that each trains."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a few steps of training showed."""
+
+    tokens_per_second: float
+    flops_per_second: float  # by the formula
+    peak_flops: float  # of a large matrix product
+
+
+def report(path: Path = config.PARAMS, seconds: float = PROBE_SECONDS) -> Iterator[str]:
+    """The doctor's findings, line by line, as they come. Raises ConfigError."""
+    params, runtime = config.read(path), config.runtime(path)
+    device, dtype = hardware.setup(runtime)
+    yield from machine(device)
+    yield from way(runtime, device, dtype)
+    for section in ("model", "student"):
+        if section not in params:
+            continue
+        settings = dict(params[section]) | {"vocab_size": params["tokenizer"]["vocab_size"]}
+        architecture = config.parse(ModelConfig, settings, path, section)
+        model = Decoder(architecture, dtype).initialise(1).to(device)
+        row_length = params["pack"]["max_seq_len"]
+        found = probe(model, runtime, row_length, seconds)
+        needed = memory.training_bytes(model, max(PROBE_TOKENS, row_length), runtime.checkpoint_activations)
+        yield (
+            f"{section}: {model.num_parameters():,} parameters; {found.tokens_per_second:,.0f} tokens/s in training, "
+            f"{found.flops_per_second / found.peak_flops:.0%} of what matrix products reach "
+            f"({found.peak_flops / 1e9:,.0f} GFLOP/s); about {needed / GIB:.2f} GiB for {PROBE_TOKENS:,} tokens at once"
+        )
+        for stage, of in STAGES.items():
+            if of == section and stage in params:
+                yield f"  {stage}: {duration(params[stage], row_length, found.tokens_per_second)}"
+
+
+def machine(device: torch.device) -> Iterator[str]:
+    """Processor, memory, GPUs, versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    yield (
+        f"machine: {processor or platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"{psutil.virtual_memory().total / GIB:.0f} GiB; {platform.system()}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}"
+    )
+    if device.type == "cuda":
+        for number in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(number)
+            yield f"GPU {number}: {properties.name}, {properties.total_memory / GIB:.0f} GiB"
+    else:
+        yield "no CUDA GPU is used"
+
+
+def way(runtime: Runtime, device: torch.device, dtype: torch.dtype) -> Iterator[str]:
+    """Which path of the code training takes here, and why."""
+    yield f"device {device}, matrix products in {str(dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        attention = "variable-length flash attention" if dtype == torch.bfloat16 else "masked attention"
+        yield f"{attention}; torch.compile: {runtime.compile}"
+    elif cpu.covers(torch.empty(0, dtype=dtype, device=device)):
+        yield "C kernels between the matrix products; attention per document"
+    else:
+        why = {
+            "runtime.kernels is off": runtime.kernels == "off",
+            "runtime.compile is on": runtime.compile == "on",
+            f"computing in {dtype}": dtype != torch.bfloat16,
+            "the CPU lacks AVX512-BF16": not torch.cpu._is_avx512_bf16_supported(),
+            "there is no C compiler": True,
+        }
+        reason = next(reason for reason, holds in why.items() if holds)
+        yield f"plain PyTorch, no C kernels: {reason}; torch.compile: {runtime.compile}"
+    yield f"processes: {runtime.processes}, strategy {runtime.strategy}"
+
+
+def probe(model: Decoder, runtime: Runtime, row_length: int, seconds: float) -> Probe:
+    """Train on made-up rows for about so many seconds. Changes the model."""
+    device = model.cos.device
+    rows = max(1, PROBE_TOKENS // row_length)
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, model.config.vocab_size, (rows, row_length), generator=generator)
+    documents = (torch.arange(row_length) // DOCUMENT + 1).expand(rows, -1)
+    batch = {"ids": ids, "targets": ids.roll(-1, 1), "documents": documents.contiguous()}
+    batch = {name: value.to(device) for name, value in batch.items()}
+    forward = forward_function(model, Language(), dataclasses.replace(runtime, compile="off"), 0)
+    engine = Replicas(model, forward, optim.build(model, "adamw", 1e-4, 1e-4, (0.9, 0.95), 0.95, 0.0), World())
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        begin = time.perf_counter()
+        loss, _ = engine.forward(batch)
+        engine.backward(loss / ids.numel(), last=True)
+        engine.step(1.0, 1.0, None).item()  # waits for the device
+        times.append(time.perf_counter() - begin)
+        gc.freeze()
+    rate = ids.numel() / median(times[1:])
+    return Probe(rate, 6 * model.num_parameters(active=True) * rate, peak_flops(device, model.dtype))
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+    """FLOP/s of a large matrix product: the median of seven."""
+    matrix = torch.randn(size, size, device=device).to(dtype)
+    times = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()
+        times.append(time.perf_counter() - begin)
+    return 2 * size**3 / median(times)
+
+
+def duration(section: dict[str, Any], row_length: int, tokens_per_second: float) -> str:
+    """How long a section's training takes at this rate, in words."""
+    steps, epochs = section.get("steps", 0), section.get("epochs", 0)
+    if not steps:
+        return f"{epochs} epochs of rows whose number is known once they are packed"
+    tokens = steps * section["batch_size"] * row_length
+    return f"{steps:,} steps, {tokens:,} positions, about {words(tokens / tokens_per_second)}"
+
+
+def words(seconds: float) -> str:
+    """A duration in the unit that fits it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def hours(parameters: int, tokens: float, flops_per_second: float) -> float:
+    """By the formula: hours that a device of this rate in training takes for so many tokens. Raises ValueError."""
+    if flops_per_second <= 0:
+        raise ValueError(f"a rate of {flops_per_second} FLOP/s trains nothing")
+    return 6 * parameters * tokens / flops_per_second / 3600

@@ -1,0 +1,265 @@
+"""What a training step does between matrix products, for CPUs that multiply bfloat16: cpu.c, compiled at first use.
+
+Each function computes what the plain PyTorch beside its call in `model.py` or `losses.py` does, within rounding: fewer
+intermediate results are rounded to bf16. Nothing here is needed to understand the model, or to run it; without a C
+compiler, on other processors, in fp32, on a GPU and inside torch.compile the plain code runs.
+"""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("cpu.c")
+# No -ffinite-math-only: a loss that is not a number must stay one.
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-fopenmp", "-shared", "-fPIC")
+
+_library: ctypes.CDLL | None = None
+
+
+def enable(on: bool) -> bool:
+    """Use the kernels from now on, where they can be had, or don't; returns whether they are used."""
+    global _library
+    _library = _load() if on else None
+    return _library is not None
+
+
+def covers(x: Tensor) -> bool:
+    """Whether the kernels are in use for tensors like x."""
+    return (
+        _library is not None
+        and x.dtype == torch.bfloat16
+        and x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+    )
+
+
+@cache
+def _load() -> ctypes.CDLL | None:
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if sys.platform != "linux" or compiler is None or not torch.cpu._is_avx512_bf16_supported():
+        return None
+    # What -march=native means, and what headers and OpenMP are found, is a matter of the machine.
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
+    identity = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, flags])
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "minimind"
+    built = folder / f"cpu-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
+    if not built.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as partial:
+            fresh = Path(partial) / built.name
+            command = [compiler, *FLAGS, str(SOURCE), "-o", str(fresh), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                print(f"the CPU kernels can't be compiled, training is slower: {done.stderr[:500]}", file=sys.stderr)
+                return None
+            fresh.rename(built)
+    return ctypes.CDLL(str(built))
+
+
+class _Attention(ctypes.Structure):
+    """`Attention` in cpu.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("qkv", "q_weight", "k_weight", "cosine", "sine", "segments")),
+        *((name, ctypes.c_long) for name in ("num_segments", "num_tokens", "heads", "groups", "width")),
+        ("eps", ctypes.c_float),
+    ]
+
+
+def _call(name: str, *arguments: Any) -> None:
+    assert _library is not None
+    getattr(_library, name)(*arguments)
+
+
+def _at(x: Tensor | None) -> ctypes.c_void_p:
+    assert x is None or x.is_contiguous()
+    return ctypes.c_void_p(None if x is None else x.data_ptr())
+
+
+def _long(number: int) -> ctypes.c_long:
+    return ctypes.c_long(number)
+
+
+def _bf16(x: Tensor) -> Tensor:
+    return x.to(torch.bfloat16).contiguous()
+
+
+def join(weights: Sequence[Tensor]) -> Tensor:
+    """Matrices of equal width below each other, in bf16: one pass over each. Not differentiable."""
+    joined = torch.empty(sum(w.shape[0] for w in weights), weights[0].shape[1], dtype=torch.bfloat16)
+    for part, weight in zip(joined.split([w.shape[0] for w in weights]), weights, strict=True):
+        part.copy_(weight)
+    return joined
+
+
+class Linear(torch.autograd.Function):
+    """x (…, K) bf16 times the matrices (N_i, K) fp32 below each other, (…, ΣN_i) bf16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
+        joined = join([w.detach() for w in weights])
+        ctx.save_for_backward(x, joined)
+        ctx.sizes = [w.shape[0] for w in weights]
+        return torch.nn.functional.linear(x, joined)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, joined = ctx.saved_tensors
+        dy = dy.contiguous().view(-1, joined.shape[0])
+        dx = torch.mm(dy, joined).view(x.shape) if ctx.needs_input_grad[0] else None
+        if not any(ctx.needs_input_grad[1:]):
+            return (dx, *(None for _ in ctx.sizes))
+        return dx, *torch.mm(dy.mT, x.reshape(-1, x.shape[-1])).float().split(ctx.sizes)
+
+
+class Norm(torch.autograd.Function):
+    """RMSNorm of x (…, D), or of x + branch: returns (norm, x + branch), or (norm, x)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, branch: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        x, width = _bf16(x), x.shape[-1]
+        branch = None if branch is None else _bf16(branch)
+        n = x.numel() // width
+        y, total = torch.empty_like(x), x if branch is None else torch.empty_like(x)
+        scales = torch.empty(n, dtype=torch.float32)
+        _call(
+            "norm_forward", _at(x), _at(branch), _at(weight), ctypes.c_float(eps), _long(n), _long(width), _at(total),
+            _at(y), _at(scales),
+        )  # fmt: skip
+        ctx.save_for_backward(total, scales, weight)
+        ctx.has_branch = branch is not None
+        return y, total
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor, dtotal: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
+        total, scales, weight = ctx.saved_tensors
+        dx, dweight = torch.empty_like(total), torch.empty_like(weight)
+        dy, dtotal = _bf16(dy), _bf16(dtotal)
+        _call(
+            "norm_backward", _at(dy), _at(dtotal), _at(total), _at(scales), _at(weight), _long(scales.numel()),
+            _long(weight.numel()), _at(dx), _at(dweight),
+        )  # fmt: skip
+        return dx, dx if ctx.has_branch else None, dweight, None
+
+
+class SwiGLU(torch.autograd.Function):
+    """silu(gate) · up of gate_up (…, 2I), gate before up: (…, I)."""
+
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        gate_up, width = _bf16(gate_up), gate_up.shape[-1] // 2
+        ctx.save_for_backward(gate_up)
+        y = gate_up.new_empty(*gate_up.shape[:-1], width)
+        _call("swiglu_forward", _at(gate_up), _long(y.numel() // width), _long(width), _at(y))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        (gate_up,) = ctx.saved_tensors
+        dy, width, dgate_up = _bf16(dy), dy.shape[-1], torch.empty_like(gate_up)
+        _call("swiglu_backward", _at(dy), _at(gate_up), _long(dy.numel() // width), _long(width), _at(dgate_up))
+        return dgate_up
+
+
+def segments(documents: Tensor) -> Tensor:
+    """First token and length of each document. documents (B, T), 0 on padding; returns (S, 2) int32 over B · T tokens.
+
+    A document ends where its number changes, and at the end of its row.
+    """
+    changes = torch.ones_like(documents, dtype=torch.bool)
+    changes[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    starts = changes.view(-1).nonzero()[:, 0]
+    lengths = torch.diff(starts, append=torch.tensor([documents.numel()]))
+    real = documents.reshape(-1)[starts] > 0
+    return torch.stack((starts[real], lengths[real]), 1).to(torch.int32)
+
+
+class Attention(torch.autograd.Function):
+    """Causal attention within documents, from the joined projections qkv (B, T, (H + 2G) K) to (B, T, H K).
+
+    Queries and keys are normalised if there are weights (K,), and turned to their positions, which count from the
+    start of each document; cosine and sine (positions, K / 2). Padding, which no segment holds, gets 0.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, qkv: Tensor, q_weight: Tensor | None, k_weight: Tensor | None, cosine: Tensor, sine: Tensor,
+        segments: Tensor, heads: int, groups: int, eps: float,
+    ) -> Tensor:  # fmt: skip
+        qkv, width = _bf16(qkv), qkv.shape[-1] // (heads + 2 * groups)
+        out = qkv.new_empty(*qkv.shape[:-1], heads * width)
+        logsums = torch.empty(out.numel() // width, dtype=torch.float32)
+        tensors = (qkv, q_weight, k_weight, cosine, sine, segments)
+        numbers = (len(segments), qkv.numel() // qkv.shape[-1], heads, groups, width, eps)
+        problem = _Attention(*(_at(x).value for x in tensors), *numbers)
+        _call("attention_forward", ctypes.byref(problem), _at(out), _at(logsums))
+        ctx.save_for_backward(*tensors, logsums)
+        ctx.numbers = numbers
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        *tensors, logsums = ctx.saved_tensors
+        qkv, q_weight, k_weight, *_ = tensors
+        dout, dqkv = _bf16(dout), torch.empty_like(qkv)
+        dq = None if q_weight is None else torch.zeros_like(q_weight)
+        dk = None if k_weight is None else torch.zeros_like(k_weight)
+        problem = _Attention(*(_at(x).value for x in tensors), *ctx.numbers)
+        _call("attention_backward", ctypes.byref(problem), _at(dout), _at(logsums), _at(dqkv), _at(dq), _at(dk))
+        return dqkv, dq, dk, None, None, None, None, None, None
+
+
+class CrossEntropy(torch.autograd.Function):
+    """Cross-entropy, summed, of targets (N,) under the logits hidden (N, D) · weight (V, D) fp32; also its gradients.
+
+    Tokens whose target is negative don't pass through the output layer. Logits of `ROWS` tokens exist at a time, and
+    turn into their own gradient in place.
+    """
+
+    ROWS = 4096
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        learnt = (targets >= 0).nonzero()[:, 0]
+        ctx.learnt, ctx.shape = learnt, hidden.shape
+        hidden, targets = hidden.index_select(0, learnt), targets.index_select(0, learnt)
+        matrix = join([weight.detach()])
+        losses = torch.empty(len(targets), dtype=torch.float32)
+        dhidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        dweight = torch.zeros(weight.shape) if ctx.needs_input_grad[1] else None
+        for start in range(0, len(targets), CrossEntropy.ROWS):
+            rows = slice(start, start + CrossEntropy.ROWS)
+            logits = hidden[rows] @ matrix.mT
+            _call(
+                "cross_entropy", _at(logits), _at(targets[rows]), _long(len(logits)), _long(len(matrix)),
+                _at(losses[rows]),
+            )  # fmt: skip
+            if dhidden is not None:
+                torch.mm(logits, matrix, out=dhidden[rows])
+            if dweight is not None:
+                dweight += logits.mT @ hidden[rows]
+        ctx.save_for_backward(dhidden, dweight)
+        return losses.sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        dhidden, dweight = ctx.saved_tensors
+        if dhidden is not None:
+            dhidden = dhidden.new_zeros(ctx.shape).index_copy_(0, ctx.learnt, dhidden * gradient)
+        return (
+            dhidden,
+            None if dweight is None else dweight * gradient,
+            None,
+        )

@@ -1,0 +1,46 @@
+"""How much memory training takes, estimated before it starts, so that what can't fit fails at once and says why."""
+
+import psutil
+import torch
+
+from minimind.errors import UserError
+from minimind.model import Decoder
+
+GIB = 2**30
+
+
+def training_bytes(model: Decoder, tokens: int, checkpoint_activations: bool) -> int:
+    """About how many bytes a step takes whose largest forward pass has `tokens` tokens; the optimizer is AdamW.
+
+    Weights, gradients and two moments in fp32, the copy of the weights in the dtype of computation; what each layer
+    keeps for the backward pass (inputs and outputs of norms, projections, attention and feed-forward, or its input
+    only); the logits with their fp32 copy and gradient.
+    """
+    config, size = model.config, 2 if model.dtype == torch.bfloat16 else 4
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    heads = (2 * config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_width
+    inner = 3 * (config.expert_width * config.num_experts_per_tok if config.use_moe else config.intermediate_size)
+    layer = 4 * config.hidden_size + heads + inner
+    kept = layer + 2 * config.hidden_size * config.num_hidden_layers if checkpoint_activations else (
+        layer * config.num_hidden_layers
+    )  # fmt: skip
+    return parameters * (16 + size) + tokens * (kept * size + config.vocab_size * (2 * size + 4))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a process can still take on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return psutil.virtual_memory().available
+
+
+def check(model: Decoder, tokens: int, checkpoint_activations: bool) -> None:
+    """Raises UserError, with what to change, where `training_bytes` exceeds what is free."""
+    needed, free = training_bytes(model, tokens, checkpoint_activations), free_bytes(model.cos.device)
+    if needed > free:
+        raise UserError(
+            f"training needs about {needed / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free on {model.cos.device}: "
+            "lower runtime.micro_batch_size"
+            + ("" if checkpoint_activations else ", set runtime.checkpoint_activations: true")
+            + ", or take a smaller model"
+        )

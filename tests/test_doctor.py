@@ -1,0 +1,48 @@
+"""The doctor on this machine, with a real probe of a small model."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from minimind import config, doctor
+from minimind.config import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_it_says_what_there_is_which_way_is_taken_and_how_long_it_will_take(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    shutil.copyfile(ROOT / "profiles" / "smoke.yaml", path)
+    lines = list(doctor.report(path, seconds=0.1))
+    text = "\n".join(lines)
+    assert lines[0].startswith("machine: ")
+    assert "device cpu" in text
+    assert ("C kernels between" in text) != ("no C kernels: " in text), "one way, and a reason where it is the slower"
+    params = config.read(path)
+    for stage, model in doctor.STAGES.items():
+        if stage in params and params[stage]["steps"]:
+            assert f"  {stage}: {params[stage]['steps']:,} steps" in text
+            assert f"{model}: " in text
+
+
+def test_a_broken_section_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "profiles" / "smoke.yaml").read_text(encoding="utf-8")
+    path.write_text(text.replace("  hidden_size:", "  hiden_size:", 1), encoding="utf-8")
+    with pytest.raises(ConfigError, match="did you mean `hidden_size`"):
+        list(doctor.report(path, seconds=0.1))
+
+
+def test_hours_follow_the_formula() -> None:
+    # 6 · 26M parameters · 1G tokens at 100 TFLOP/s
+    assert doctor.hours(26_000_000, 1e9, 1e14) == pytest.approx(0.43, abs=0.01)
+    with pytest.raises(ValueError, match="trains nothing"):
+        doctor.hours(1, 1.0, 0.0)
+
+
+def test_durations_are_said_in_fitting_units() -> None:
+    assert [doctor.words(seconds) for seconds in (30, 600, 36_000)] == ["30 s", "10 min", "10.0 h"]
+    section = {"steps": 10, "epochs": 0, "batch_size": 4}
+    assert doctor.duration(section, 100, 40.0) == "10 steps, 4,000 positions, about 100 s"
+    assert "2 epochs" in doctor.duration({"steps": 0, "epochs": 2}, 100, 40.0)

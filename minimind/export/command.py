@@ -19,8 +19,8 @@ def main(options: argparse.Namespace) -> None:
     if options.dtype != "f32" and kind != "hf":
         raise ExportError(f"--dtype is for hf, not for {kind}: of gguf and ollama, --quantize says the numbers' format")
     out = options.out or Path("exports") / contents.name / kind
-    if out.resolve() == contents.folder.resolve():
-        raise ExportError(f"--out {out} is the checkpoint itself: name another place")
+    if options.out and out.exists():  # a folder is replaced as a whole, and pushed as a whole
+        raise ExportError(f"--out {out} exists: name another place, or remove it first")
     if kind == "gguf":
         gguf.write(contents, out / f"{contents.name}-{options.quantize}.gguf", options.quantize)
     elif kind == "ollama":

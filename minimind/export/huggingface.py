@@ -18,7 +18,7 @@ def write(contents: Contents, folder: Path, dtype: str) -> None:
     kind = reading.dtype(dtype)
     name = str(kind).removeprefix("torch.")
     manifest = files.read_manifest(contents.folder)
-    lineage = {"export": "hf", "dtype": name, "inputs": {"checkpoint": checkpoint.digest(contents.folder)}}
+    lineage = {"stage": "export", "dtype": name, "inputs": {"checkpoint": checkpoint.digest(contents.folder)}}
     with files.folder(folder) as partial:
         save_file({key: value.to(kind) for key, value in contents.tensors.items()}, partial / checkpoint.WEIGHTS,
                   {"format": "pt"})  # fmt: skip

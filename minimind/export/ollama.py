@@ -73,11 +73,9 @@ def write(contents: Contents, folder: Path, quantize: str) -> None:
 
 def modelfile(contents: Contents, name: str) -> str:
     """The Modelfile beside a GGUF file called `name`; its sampling is that of generation_config.json."""
-    eos = contents.token("eos")
-    stop = next(entry["content"] for entry in contents.tokenizer["added_tokens"] if entry["id"] == eos)
     drawn = contents.generation if contents.generation.get("do_sample") else {"temperature": 0}
     parameters = {
-        "stop": f'"{stop}"',
+        "stop": '"<|im_end|>"',  # with which TEMPLATE ends an answer
         "num_ctx": contents.config["max_position_embeddings"],
         **{key: drawn[key] for key in ("temperature", "top_k", "top_p", "min_p") if key in drawn},
     }

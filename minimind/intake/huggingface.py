@@ -63,9 +63,9 @@ def read(folder: Path) -> Foreign:
             raise IntakeError(f"{folder / name} can't be read: {error}") from error
     # Old checkpoints of Llama store what follows from rope_theta.
     weights = {name: tensor.float() for name, tensor in weights.items() if not name.endswith("rotary_emb.inv_freq")}
-    head = weights.get("lm_head.weight")
-    if config.tie_word_embeddings and head is not None:
-        if not torch.equal(head, weights["model.embed_tokens.weight"]):
+    head, embedding = weights.get("lm_head.weight"), weights.get("model.embed_tokens.weight")
+    if config.tie_word_embeddings and head is not None and embedding is not None:
+        if not torch.equal(head, embedding):
             raise IntakeError(
                 f"{path}: tie_word_embeddings is true, but lm_head and embed_tokens differ in the weights"
             )
@@ -82,17 +82,22 @@ def translate(described: dict[str, Any], path: Path) -> ModelConfig:
     kind = described.get("model_type")
     if kind not in DEFAULTS:
         raise IntakeError(f"{path}: model_type is {kind!r}; what can be imported is {', '.join(DEFAULTS)}")
-    for key, value in FIXED.items():
-        if described.get(key, value) not in (value, None):
-            raise IntakeError(f"{path}: {key} is {described[key]!r}, and our model has {value!r} only")
-    if "sliding_attention" in (described.get("layer_types") or []):
-        raise IntakeError(f"{path}: layer_types asks for sliding_attention, and our model attends to everything")
     # transformers 4 writes rope_theta and rope_scaling, 5 writes rope_parameters.
     rope = described.get("rope_parameters") or described.get("rope_scaling") or {}
     scaling = rope.get("rope_type", rope.get("type", "default"))
     if scaling != "default":
         raise IntakeError(f"{path}: positions are scaled by {scaling!r} (rope_scaling), which our model can't do")
-    values = DEFAULTS[kind] | {key: value for key, value in {**rope, **described}.items() if value is not None}
+    theta, other = (part.get("rope_theta") for part in (rope, described))
+    if None not in (theta, other) and theta != other:
+        raise IntakeError(f"{path}: rope_theta is {other} in one place and {theta} in another: correct one of them")
+    values = {key: value for part in (rope, described) for key, value in part.items() if value is not None}
+    for key, value in FIXED.items():
+        if values.get(key, value) != value:
+            raise IntakeError(f"{path}: {key} is {values[key]!r}, and our model has {value!r} only")
+    for layer in values.get("layer_types", []):
+        if layer != "full_attention":
+            raise IntakeError(f"{path}: layer_types asks for {layer}, and our model attends to everything")
+    values = DEFAULTS[kind] | values
     try:
         experts = {}
         if kind == "qwen3_moe":

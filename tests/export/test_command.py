@@ -94,10 +94,11 @@ def test_wishes_that_make_no_sense_are_refused(
     assert not Path("exports").exists()
 
 
-def test_a_checkpoint_is_not_overwritten_by_its_export(
+def test_what_stands_at_the_place_named_is_not_overwritten(
     checkpoints: dict[str, Path], text: Path, capsys: Output
 ) -> None:
     before = checkpoint.digest(checkpoints["llama"])
-    assert cli.main(["export", str(checkpoints["llama"]), "--out", str(checkpoints["llama"])]) == 1
-    assert "is the checkpoint itself" in capsys.readouterr().err
+    for place in (checkpoints["llama"], checkpoints["llama"].parent):
+        assert cli.main(["export", str(checkpoints["llama"]), "--out", str(place)]) == 1
+        assert f"--out {place} exists" in capsys.readouterr().err
     assert checkpoint.digest(checkpoints["llama"]) == before

@@ -117,6 +117,8 @@ def test_what_stands_on_the_hub_is_fetched_and_its_commit_recorded(
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "scaled by 'llama3'"),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2}}, "scaled by 'linear'"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+        ({"rope_parameters": ROPE | {"partial_rotary_factor": 0.25}}, "partial_rotary_factor is 0.25"),
+        ({"rope_parameters": ROPE, "rope_theta": 1e4}, r"rope_theta is 10000\.0 in one place and 500000\.0"),
         ({"mlp_only_layers": [0]}, r"mlp_only_layers is \[0\]"),
         ({"decoder_sparse_step": 2}, "decoder_sparse_step is 2"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
@@ -129,6 +131,14 @@ def test_what_our_model_can_not_do_is_refused_by_name(change: dict[str, Any], sa
     assert huggingface.translate(described, Path("config.json")).qk_norm
     with pytest.raises(IntakeError, match=f"config.json: .*{says}"):
         huggingface.translate(described | change, Path("config.json"))
+
+
+@pytest.mark.parametrize(
+    "spelled", [{"rope_parameters": ROPE}, {"rope_parameters": ROPE, "rope_theta": None}, {"rope_theta": 5e5}]
+)
+def test_the_base_of_positions_is_found_in_every_spelling(spelled: dict[str, Any]) -> None:
+    described = CONFIGS["qwen3"]().to_dict() | {"rope_parameters": None}
+    assert huggingface.translate(described | spelled, Path("config.json")).rope_theta == 5e5
 
 
 def test_weights_that_do_not_fit_their_description_are_named(

@@ -65,7 +65,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
     """
     manifest = files.verify_manifest(folder)
     try:
-        model = Decoder(ModelConfig(**manifest["model"]), dtype)
+        model = Decoder(config.parse(ModelConfig, manifest["model"], folder / files.MANIFEST, "model"), dtype)
         model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder} was written by other code, make it anew with `dvc repro`: {error}") from error
@@ -116,7 +116,7 @@ def huggingface_config(model: ModelConfig) -> dict[str, Any]:
             "num_local_experts": model.num_experts,
             "num_experts_per_tok": model.num_experts_per_tok,
             "moe_intermediate_size": model.expert_width,
-            "norm_topk_prob": model.num_experts_per_tok > 1,
+            "norm_topk_prob": model.normalises_weights,
             "router_aux_loss_coef": model.router_aux_loss_coef,
             "output_router_logits": False,
             "decoder_sparse_step": 1,

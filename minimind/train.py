@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minimind import checkpoint, files, optim, tracking
+from minimind import checkpoint, experts, files, optim, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
 from minimind.errors import UserError
@@ -86,8 +86,8 @@ def forward_function(
 ) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
     """The objective on this model, compiled where that pays.
 
-    With `runtime.compile: auto` a run is compiled if a C++ compiler and Python's headers are there, the model is
-    dense (routing tokens to experts has no static shapes) and the run is long: the eager loop would need minutes.
+    With `runtime.compile: auto` a run is compiled if a C++ compiler and Python's headers are there and the run is
+    long: the eager loop would need minutes.
     The choice depends on the run and the machine, never on a clock, so that equal runs take equal paths.
     """
 
@@ -97,7 +97,7 @@ def forward_function(
     long = 6.0 * model.num_parameters() * tokens > 1e13
     compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
     headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
-    possible = compiler and headers and not model.config.use_moe
+    possible = compiler and headers
     if runtime.compile == "on" or (runtime.compile == "auto" and long and possible):
         return torch.compile(forward, fullgraph=True, dynamic=False)
     return forward
@@ -174,6 +174,8 @@ def train(
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        if model.config.use_moe and model.config.router_bias_rate:
+            model.rebalance({name: total / weight for name, total in sums.items()})
 
         state["step"] += 1
         state["tokens"] += int((batch["documents"] > 0).sum())
@@ -186,6 +188,8 @@ def train(
             line |= {"learning_rate": config.learning_rate * share, "gradient_norm": norm}
             if state["step"] % config.validate_every == 0 or state["step"] == steps:
                 line |= {f"validation_{name}": value for name, value in validate(model).items()}
+                for expert in experts.dead(line):
+                    print(f"{curve.stem}: {expert} is dead, hardly any token visits it", file=sys.stderr)
             state["window"] = {}
             state["curve"].append(line)
             # Speed goes to the terminal and to MLflow, never into the curve: equal runs write equal files.
@@ -244,8 +248,9 @@ def fit(
 
 
 def final_metrics(line: dict[str, float]) -> dict[str, float]:
-    """What the last line of a curve says about quality, without step, rate or norm."""
-    return {k: v for k, v in line.items() if k not in ("step", "tokens", "learning_rate", "gradient_norm")}
+    """What the last line of a curve says about quality, without step, rate, norm or the loads of experts."""
+    others = ("step", "tokens", "learning_rate", "gradient_norm")
+    return {k: v for k, v in line.items() if k not in others and "load_" not in k}
 
 
 def curve_text(lines: list[dict[str, float]]) -> str:

@@ -14,9 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DEAD = 0.01
-"""An expert with less than this part of an even share of the visits counts as dead."""
-
 
 class Permute(torch.autograd.Function):
     """x[order // copies]: rows, each `copies` times, in another order. The gradient goes back by `inverse`."""
@@ -195,9 +192,3 @@ def steer(bias: Tensor, load: Tensor, rate: float) -> Tensor:
     bias, load (..., E); an even load is the mean. Source: DeepSeek-V3, arXiv:2412.19437, section 2.1.2.
     """
     return bias + rate * torch.sign(load.mean(-1, keepdim=True) - load)
-
-
-def dead(loads: dict[str, float]) -> list[str]:
-    """The dead ones, in words, of loads named load_<layer>_<expert> (names of other things are passed over)."""
-    found = [name.split("_")[1:] for name, load in loads.items() if name.startswith("load_") and load < DEAD]
-    return [f"expert {expert} of layer {layer}" for layer, expert in found]

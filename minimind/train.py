@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minimind import checkpoint, experts, files, optim, tracking
+from minimind import checkpoint, files, loads, optim, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
 from minimind.errors import UserError
@@ -188,7 +188,7 @@ def train(
             line |= {"learning_rate": config.learning_rate * share, "gradient_norm": norm}
             if state["step"] % config.validate_every == 0 or state["step"] == steps:
                 line |= {f"validation_{name}": value for name, value in validate(model).items()}
-                for expert in experts.dead(line):
+                for expert in loads.dead(line):
                     print(f"{curve.stem}: {expert} is dead, hardly any token visits it", file=sys.stderr)
             state["window"] = {}
             state["curve"].append(line)

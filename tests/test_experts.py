@@ -172,11 +172,6 @@ def test_metrics_count_rows_by_their_units() -> None:
     }  # fmt: skip
 
 
-def test_the_dead_are_named() -> None:
-    loads = {"loss": 0.0, "load_0_0": 0.0, "load_0_1": 2.0, "load_11_3": 0.0099, "load_11_4": 0.01}
-    assert experts.dead(loads) == ["expert 0 of layer 0", "expert 3 of layer 11"]
-
-
 def test_biases_bring_a_lopsided_router_into_balance() -> None:
     """No loss is asked for balance, and no weight is moved: the choice alone follows the biases."""
     config = replace(CONFIG, router_bias_rate=0.005, router_aux_loss_coef=0.0, num_experts_per_tok=1)

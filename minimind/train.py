@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minimind import checkpoint, distributed, files, memory, optim, tracking
+from minimind import checkpoint, distributed, files, loads, memory, optim, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
 from minimind.distributed import World
@@ -155,6 +155,8 @@ def train(
                 sums[name] = sums[name] + value if name in sums else value
         numbers = torch.stack([*sums.values(), torch.tensor(float(resume.stop_requested), device=model.cos.device)])
         world.add(numbers)
+        if model.config.use_moe and model.config.router_bias_rate:
+            model.rebalance(dict(zip(sums, (numbers[:-1] / weight).tolist(), strict=True)))
         limit = SPIKE * median(state["norms"]) if config.skip_spikes and len(state["norms"]) == NUM_NORMS else None
         norm = engine.step(share, config.grad_clip, limit)
         tokens = int((batch["documents"] > 0).sum())
@@ -187,6 +189,8 @@ def train(
             line |= {"learning_rate": config.learning_rate * launched.share, "gradient_norm": norm}
             if state["step"] % config.validate_every == 0 or state["step"] == steps:
                 line |= {f"validation_{name}": value for name, value in validate(model).items()}
+                for expert in loads.dead(line):
+                    print(f"{curve.stem}: {expert} is dead, hardly any token visits it", file=sys.stderr)
             state["window"] = {}
             state["curve"].append(line)
             # Speed goes to the terminal and to MLflow, never into the curve: equal runs write equal files.
@@ -306,8 +310,9 @@ def fit(
 
 
 def final_metrics(line: dict[str, float]) -> dict[str, float]:
-    """What the last line of a curve says about quality, without step, rate or norm."""
-    return {k: v for k, v in line.items() if k not in ("step", "tokens", "learning_rate", "gradient_norm")}
+    """What the last line of a curve says about quality, without step, rate, norm or the loads of experts."""
+    others = ("step", "tokens", "learning_rate", "gradient_norm")
+    return {k: v for k, v in line.items() if k not in others and "load_" not in k}
 
 
 def curve_text(lines: list[dict[str, float]]) -> str:

@@ -25,9 +25,9 @@ class Params:
     distill: DistillConfig
 
 
-def main(data: Path, tokenizer: Path, *outs: Path) -> None:
+def main(data: Path, tokenizer: Path, preset: Path, *outs: Path) -> None:
     """The last six paths: folder, metrics and curve of the student, then of the control."""
-    params, runtime = config.load(Params), config.runtime()
+    params, runtime = config.load(Params, preset=preset), config.runtime()
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(data, "train"), Rows.open(data, "validation")
     judged = columns.source(held_out, data, "validation-predictions")

@@ -57,15 +57,18 @@ class Pipeline:
         folder.mkdir()
         self.environment = os.environ | {"PYTHONPATH": str(ROOT), "SHELL": "/bin/sh", "OMP_NUM_THREADS": "1"}
         (folder / "stage.py").write_text(STAGE)
+        (folder / "b.txt").write_text("b")
         (folder / "data").mkdir()
         for name in ("b", "a-b", "a b", "é"):
             (folder / "data" / name).write_text(name)
         (folder / "data" / "a").mkdir()
         (folder / "data" / "a" / "c").write_text("c")
-        (folder / "params.yaml").write_text("nested: {rate: 1e-3, list: [1, on, null]}\nunused: 1\nfactor: 31\n")
+        (folder / "params.yaml").write_text(
+            "nested: {rate: 1e-3, list: [1, on, null], name: b.txt}\nunused: 1\nfactor: 31\n"
+        )
         stage = {
-            "cmd": f"{sys.executable} stage.py",
-            "deps": ["stage.py", "data"],
+            "cmd": f"{sys.executable} stage.py ${{nested.name}}",  # DVC fills in what it reads from params.yaml
+            "deps": ["stage.py", "data", "${nested.name}"],
             "params": ["factor", "nested.rate", {"params.yaml": ["nested.list"]}],
             "outs": ["out"],
         }
@@ -269,8 +272,8 @@ def test_signals_ask_to_stop(task: Path) -> None:
 
 
 def test_undeclared_and_template_stages_are_refused(task: Path) -> None:
-    Path("dvc.yaml").write_text("stages: {b: {foreach: [1], do: {cmd: x}}, c: {cmd: 'x ${a}'}}")
-    for stage, message in {"a": "no stage `a`", "b": "`b` is a template", "c": "`c` is a template"}.items():
+    Path("dvc.yaml").write_text("stages: {b: {foreach: [1], do: {cmd: x}}, c: {cmd: 'x ${absent}'}}")
+    for stage, message in {"a": "no stage `a`", "b": "`b` is a template", "c": "there is no `absent`"}.items():
         with pytest.raises(config.ConfigError, match=message):
             fingerprint(stage, Path())
 

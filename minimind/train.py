@@ -121,7 +121,12 @@ def train(
         config.weight_decay,
     )  # fmt: skip
     engine: Engine
-    if runtime.strategy == "deepspeed":
+    if runtime.strategy == "deepspeed" and runtime.zero_stage > 0:
+        if config.skip_spikes:
+            raise UserError(
+                "skip_spikes is true, which runtime.strategy deepspeed can't: it measures a gradient as it applies it. "
+                "Set skip_spikes to false, or runtime.strategy to ddp"
+            )
         engine = Zero(model, objective, optimizers, runtime, world)
     else:
         forward = forward_function(model, objective, runtime, steps * config.batch_size * row_length)
@@ -186,7 +191,7 @@ def train(
             line |= {name: total / units for name, total in state["window"].items()}
             line |= {"learning_rate": config.learning_rate * launched.share, "gradient_norm": norm}
             if state["step"] % config.validate_every == 0 or state["step"] == steps:
-                line |= {f"validation_{name}": value for name, value in validate(model).items()}
+                line |= {f"validation_{name}": value for name, value in validate(engine.whole()).items()}
             state["window"] = {}
             state["curve"].append(line)
             # Speed goes to the terminal and to MLflow, never into the curve: equal runs write equal files.
@@ -226,6 +231,7 @@ def train(
                 print(f"stopped at step {done} of {steps}; the same command continues from here", file=sys.stderr)
             sys.exit(STOPPED)
     bar.close()
+    engine.finish()
     if world.main:
         files.write_text(curve, curve_text(state["curve"]))
     return {"steps": steps, "tokens": state["tokens"], **final_metrics(state["curve"][-1])}

@@ -28,6 +28,7 @@ from minimind.errors import UserError
 
 LOOK_SECONDS = 0.02  # between looks at the processes
 PATIENCE_SECONDS = 10.0  # for the others to end, once one process has
+LOST = 75  # exit status of a process that has lost another one
 TIMEOUT = timedelta(minutes=30)  # of a collective: the longest that one process may be alone at work
 
 
@@ -99,7 +100,13 @@ def run(main: Callable[..., None]) -> None:
             sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
         if settings.processes > 1:
             sys.exit(launch(settings.processes))
-    process.run(main)
+    try:
+        process.run(main)
+    except RuntimeError as error:  # gloo's and NCCL's errors have no type of their own in common
+        if not dist.is_initialized() or "by peer" not in str(error):
+            raise
+        print(f"process {dist.get_rank()} has lost the connection to another process: {error}", file=sys.stderr)
+        sys.exit(LOST)
     leave()
 
 
@@ -128,29 +135,38 @@ def launch(processes: int) -> int:
         )
         for rank in range(processes)
     ]
-    stopping, failed, deadline = False, None, math.inf
-    while any(worker.poll() is None for worker in workers):
+    failed: int | None = None
+    stopping, stopped, deadline = False, False, math.inf
+    while True:
+        statuses = [worker.poll() for worker in workers]
+        bad = [rank for rank, status in enumerate(statuses) if status not in (None, 0, process.STOPPED)]
+        if bad:
+            deadline = min(deadline, time.monotonic() + PATIENCE_SECONDS)
+        # Who lost its connection ended because of another, whose end may be seen after its own.
+        over = None not in statuses or time.monotonic() > deadline
+        causes = [rank for rank in bad if statuses[rank] != LOST] or (bad if over else [])
+        if failed is None and causes:
+            failed = causes[0]
+            # One that is asked to stop before it listens is ended by the signal itself.
+            stopped = stopping and statuses[failed] in (-signal.SIGINT, -signal.SIGTERM)
+            if not stopped:
+                print(f"process {failed} of {processes} has ended with status {statuses[failed]}, and without it the "
+                      "others end as well", file=sys.stderr)  # fmt: skip
+        ended = [status for status in statuses if status is not None]
+        if len(ended) == processes:
+            break
         while asked:
-            stopping, number = True, asked.pop()
+            stopping, request = True, asked.pop()
             for worker in workers:
-                worker.send_signal(number)
-        # A worker that is asked to stop before it listens is ended by the signal itself.
-        good = (None, 0, process.STOPPED, *((-signal.SIGINT, -signal.SIGTERM) if stopping else ()))
-        if failed is None and (bad := [rank for rank, worker in enumerate(workers) if worker.returncode not in good]):
-            failed = bad[0]  # the others lose their connection and fail as well, but not before the next look
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            print(f"process {failed} of {processes} has ended with status {workers[failed].returncode}, and without "
-                  "it the others end as well", file=sys.stderr)  # fmt: skip
+                worker.send_signal(request)
         if time.monotonic() > deadline:
             for worker in workers:
                 worker.kill()
         time.sleep(LOOK_SECONDS)
-    statuses = [worker.returncode for worker in workers]
     if failed is None:
-        failed = next((rank for rank, status in enumerate(statuses) if status), 0)
-    if stopping and any(statuses):
-        return process.STOPPED
-    return statuses[failed] if statuses[failed] >= 0 else 128 - statuses[failed]
+        return max(ended)
+    status = process.STOPPED if stopped else ended[failed]
+    return status if status >= 0 else 128 - status
 
 
 def check(settings: Runtime, batch_size: int, world: World) -> None:

@@ -112,7 +112,8 @@ def train(
     own_rows = world.rows(config.batch_size)
     most_rows = -(-config.batch_size // world.size)
     micro_batch_size = min(runtime.micro_batch_size or most_rows, most_rows)
-    memory.check(model, micro_batch_size * row_length, runtime.checkpoint_activations)
+    zero_stage = runtime.zero_stage if runtime.strategy == "deepspeed" else 0
+    memory.check(model, micro_batch_size * row_length, runtime.checkpoint_activations, zero_stage, world.size)
     model.checkpoint_activations = runtime.checkpoint_activations
     model.max_documents = max(source.rows.max_documents for source in batches.sources)
     steps = config.steps or batches.steps(config.epochs)
@@ -121,7 +122,7 @@ def train(
         config.weight_decay,
     )  # fmt: skip
     engine: Engine
-    if runtime.strategy == "deepspeed" and runtime.zero_stage > 0:
+    if zero_stage > 0:
         if config.skip_spikes:
             raise UserError(
                 "skip_spikes is true, which runtime.strategy deepspeed can't: it measures a gradient as it applies it. "

@@ -195,7 +195,7 @@ def _initialize(task: Task, adamw: torch.optim.Optimizer, runtime: Runtime) -> A
     """DeepSpeed's engine, without a compiler: AdamW stays PyTorch's."""
     os.environ["DS_ACCELERATOR"] = task.model.cos.device.type
     if not dist.is_initialized():  # a single process; DeepSpeed wants a group all the same
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     import deepspeed
     from deepspeed.utils import logger
 

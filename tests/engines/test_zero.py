@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
-from toy.training import Case, assert_close, ended, run_here, run_there
+from toy.training import MODEL, Case, assert_close, ended, run_here, run_there
 
 from minimind.errors import UserError
+from minimind.memory import training_bytes
+from minimind.model import Decoder
 
 ODD = {"batch_size": 7}  # so that one process has a row more, and some parts of the other are padding
 STAGES = (1, 2, 3)
@@ -88,3 +90,11 @@ def test_what_it_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=named):
         run_here(Case("refused", config=config, runtime=zero(1) | runtime), tmp_path)
+
+
+def test_the_estimate_of_memory_knows_what_is_split() -> None:
+    """Of fp32 numbers per parameter: weights, gradient, two moments, and from stage 1 on a copy of the weights."""
+    model = Decoder(MODEL)
+    whole, *split = (training_bytes(model, 0, False, stage, 4) for stage in (0, *STAGES))
+    assert whole == model.num_parameters() * 4 * (4 + 1)  # and the copy in the dtype of computation
+    assert split == [model.num_parameters() * 4 * n for n in (2 + 3 / 4 + 1, 1 + 4 / 4 + 1, 5 / 4 + 1)]

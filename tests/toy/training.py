@@ -186,7 +186,8 @@ def run(case: Case, world: World, data: Path, resume: Any) -> Ended:
     model = Decoder(EXPERTS if case.experts else MODEL, torch.float64 if case.double else dtype).initialise(0)
     if case.double:
         model.double()
-    objective, curve = Observed(case, world, resume), Path(f"{case.name}.{world.rank}.tsv")
+    observed, curve = Observed(case, world, resume), Path(f"{case.name}.{world.rank}.tsv")
+    objective = observed.objective if runtime.compile == "on" else observed  # which could not be compiled
     batches = Batches([source(rows)], config.batch_size, SEED)
 
     def validate(model: Decoder) -> dict[str, float]:
@@ -203,7 +204,7 @@ def run(case: Case, world: World, data: Path, resume: Any) -> Ended:
     weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
     steps = getattr(resume, "steps", [])
     saved = resume.load() if world.main else {}
-    result = Ended(weights, saved, steps, objective.seen, curve.read_text() if curve.exists() else "")
+    result = Ended(weights, saved, steps, observed.seen, curve.read_text() if curve.exists() else "")
     torch.save(vars(result), f"{case.name}.{world.rank}.pt")
     return result
 

@@ -194,7 +194,8 @@ def _declare_reads(task: Task) -> None:
 def _initialize(task: Task, adamw: torch.optim.Optimizer, runtime: Runtime) -> Any:
     """DeepSpeed's engine, without a compiler: AdamW stays PyTorch's."""
     os.environ["DS_ACCELERATOR"] = task.model.cos.device.type
-    if not dist.is_initialized():  # a single process; DeepSpeed wants a group all the same
+    if not dist.is_initialized():  # a single process; DeepSpeed wants a group and a rank all the same
+        os.environ.setdefault("LOCAL_RANK", "0")
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     import deepspeed
     from deepspeed.utils import logger

@@ -51,6 +51,11 @@ def test_two_processes_end_where_one_does(folder: Path, name: str) -> None:
         assert first.weights[weight].equal(second.weights[weight]), "every process ends with all weights"
 
 
+def test_one_process_alone_ends_where_one_does(folder: Path) -> None:
+    run_there(folder, [Case("alone", config=ODD, runtime=zero(1, offload=True))], processes=1)
+    assert_close(ended(folder, "alone"), ended(folder, "one"))
+
+
 def test_two_processes_end_where_one_does_with_experts(folder: Path) -> None:
     assert_close(ended(folder, "experts 3"), ended(folder, "experts"))
 

@@ -112,7 +112,8 @@ def train(
     own_rows = world.rows(config.batch_size)
     most_rows = -(-config.batch_size // world.size)
     micro_batch_size = min(runtime.micro_batch_size or most_rows, most_rows)
-    memory.check(model, micro_batch_size * row_length, runtime.checkpoint_activations)
+    zero_stage = runtime.zero_stage if runtime.strategy == "deepspeed" else 0
+    memory.check(model, micro_batch_size * row_length, runtime.checkpoint_activations, zero_stage, world.size)
     model.checkpoint_activations = runtime.checkpoint_activations
     model.max_documents = max(source.rows.max_documents for source in batches.sources)
     steps = config.steps or batches.steps(config.epochs)
@@ -121,7 +122,12 @@ def train(
         config.weight_decay,
     )  # fmt: skip
     engine: Engine
-    if runtime.strategy == "deepspeed":
+    if zero_stage > 0:
+        if config.skip_spikes:
+            raise UserError(
+                "skip_spikes is true, which runtime.strategy deepspeed can't: it measures a gradient as it applies it. "
+                "Set skip_spikes to false, or runtime.strategy to ddp"
+            )
         engine = Zero(model, objective, optimizers, runtime, world)
     else:
         forward = forward_function(model, objective, runtime, steps * config.batch_size * row_length)
@@ -188,8 +194,8 @@ def train(
             line |= {name: total / units for name, total in state["window"].items()}
             line |= {"learning_rate": config.learning_rate * launched.share, "gradient_norm": norm}
             if state["step"] % config.validate_every == 0 or state["step"] == steps:
-                line |= {f"validation_{name}": value for name, value in validate(model).items()}
-                for expert in loads.dead(line):
+                line |= {f"validation_{name}": value for name, value in validate(engine.whole()).items()}
+                for expert in loads.dead(line) if world.main else ():
                     print(f"{curve.stem}: {expert} is dead, hardly any token visits it", file=sys.stderr)
             state["window"] = {}
             state["curve"].append(line)
@@ -230,6 +236,7 @@ def train(
                 print(f"stopped at step {done} of {steps}; the same command continues from here", file=sys.stderr)
             sys.exit(STOPPED)
     bar.close()
+    engine.finish()
     if world.main:
         files.write_text(curve, curve_text(state["curve"]))
     return {"steps": steps, "tokens": state["tokens"], **final_metrics(state["curve"][-1])}

@@ -49,7 +49,7 @@ def main(data: Path, tokenizer: Path, preset: Path, *outs: Path) -> None:
     out, metrics, curve = outs[3:]
     if params.distill.control:
         train("control", Source(rows), replace(params.distill, alpha=0.0), out, metrics, curve)
-    else:
+    elif distributed.join(device).main:
         files.write_json(out / "disabled.json", {"reason": "distill.control is false"})
         files.write_json(metrics, {})
         files.write_text(curve, "step\n")

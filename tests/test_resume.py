@@ -1,5 +1,6 @@
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,6 +237,39 @@ def test_torn_states_are_passed_over(task: Path, capsys: pytest.CaptureFixture[s
         assert f"{newest} is torn" in capsys.readouterr().err
         previous.unlink()
         assert resume.load() is None
+
+
+def test_a_state_is_taken_as_it_was_when_saved(task: Path) -> None:
+    """Though it is written while the caller changes its tensors."""
+    weights = torch.zeros(1 << 20)
+    with Resume("toy") as resume:
+        for step in range(1, 4):
+            weights.fill_(step)
+            resume.save(step, {"weights": weights, "list": [step]})
+            weights.fill_(-1)
+        state = resume.load()
+        assert state is not None and state["list"] == [3] and bool((state["weights"] == 3).all())
+
+
+@pytest.mark.parametrize("then", ["wait", "save", "load", "leave"])
+def test_a_state_that_cannot_be_written_is_no_secret(task: Path, then: str) -> None:
+    with pytest.raises(FileNotFoundError, match="partial"), Resume("toy", "part") as resume:
+        shutil.rmtree(resume.folder)
+        resume.save(1, {})
+        if then == "wait":
+            resume.wait()
+        elif then == "save":
+            resume.save(2, {})
+        elif then == "load":
+            resume.load()
+    assert not (resume.folder / "finished").exists()
+
+
+def test_a_reader_waits_for_the_same_signals_and_writes_nothing(task: Path) -> None:
+    with Resume("toy", reader=True) as resume:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert resume.stop_requested
+    assert not (task / ".resume").exists()
 
 
 def test_parts_of_a_stage_keep_apart(task: Path) -> None:

@@ -66,6 +66,13 @@ class Replicas:
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
 
+    def whole(self) -> Decoder:
+        """As `Engine.whole` says."""
+        return self.model
+
+    def finish(self) -> None:
+        """As `Engine.finish` says."""
+
 
 def forward_function(
     model: Decoder, objective: Objective, runtime: Runtime, tokens: int

@@ -194,6 +194,7 @@ def measure(size: str, every: dict[str, Side], taken: dict[str, float], rounds: 
 
 
 def main() -> None:
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="5m,26m,64m", help="of 1m, 5m, 26m, 64m")
     parser.add_argument("--rounds", type=int, default=7)

@@ -51,6 +51,9 @@ class Stateless(Resume):
         """Nothing."""
         return None
 
+    def wait(self) -> None:
+        """Nothing is being written."""
+
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Keep nothing."""
 

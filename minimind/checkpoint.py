@@ -3,6 +3,7 @@
     model.safetensors                         fp32 weights
     config.json, generation_config.json       for transformers 4.57 and 5, which read different spellings
     tokenizer.json, tokenizer_config.json     copied from the tokenizer's folder
+    modeling_minimind.py                      for mixtures of experts that no class of transformers computes, only
     manifest.json                             sha256 of each file, our own model config, the lineage
 
 Equal runs write equal bytes: no clock, no host name, no thread count goes in.
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from minimind import config, files
+from minimind import config, files, modeling
 from minimind.errors import UserError
 from minimind.model import Decoder, ModelConfig
 
@@ -44,7 +45,6 @@ def save(
     """Write `model` to `folder`, atomically, with the tokenizer in the folder `tokenizer`.
 
     `generation` adds defaults for sampling (`temperature`, `top_p`, …); without it they say greedy.
-    Raises CheckpointError if no class of Hugging Face computes the same function.
     """
     ids = special_ids(tokenizer)
     described = huggingface_config(model.config) | ids
@@ -53,6 +53,8 @@ def save(
         save_file(weights, partial / WEIGHTS, {"format": "pt"})
         files.write_json(partial / "config.json", described)
         files.write_json(partial / "generation_config.json", ids | {"do_sample": False} | dict(generation or {}))
+        if "auto_map" in described:
+            files.write_text(partial / f"{modeling.NAME}.py", modeling.SOURCE)
         for name in TOKENIZER_FILES:
             shutil.copyfile(tokenizer / name, partial / name)
         files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
@@ -65,7 +67,7 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
     """
     manifest = files.verify_manifest(folder)
     try:
-        model = Decoder(ModelConfig(**manifest["model"]), dtype)
+        model = Decoder(config.parse(ModelConfig, manifest["model"], folder / files.MANIFEST, "model"), dtype)
         model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder} was written by other code, make it anew with `dvc repro`: {error}") from error
@@ -104,9 +106,11 @@ def digest(path: Path) -> str:
 
 
 def huggingface_config(model: ModelConfig) -> dict[str, Any]:
-    """config.json without token ids: Llama, Qwen3 (with `qk_norm`) or Qwen3-MoE (with `use_moe` too)."""
-    if model.use_moe and not model.qk_norm:
-        raise CheckpointError("no class of Hugging Face has experts without query and key norms: set model.qk_norm")
+    """config.json without token ids: Llama, Qwen3 (with `qk_norm`) or Qwen3-MoE (with `use_moe` too).
+
+    A mixture with shared experts or biases of the choice, or without `qk_norm`, has a class of its own, that of
+    `modeling`, which config.json names under `auto_map`.
+    """
     kind, architecture = ("qwen3", "Qwen3ForCausalLM") if model.qk_norm else ("llama", "LlamaForCausalLM")
     experts: dict[str, Any] = {}
     if model.use_moe:
@@ -122,6 +126,23 @@ def huggingface_config(model: ModelConfig) -> dict[str, Any]:
             "decoder_sparse_step": 1,
             "mlp_only_layers": [],
         }
+        if model.num_shared_experts or model.router_bias_rate or not model.qk_norm:
+            kind, architecture = "minimind", "MinimindForCausalLM"
+            experts |= {
+                "auto_map": {
+                    "AutoConfig": f"{modeling.NAME}.MinimindConfig",
+                    "AutoModelForCausalLM": f"{modeling.NAME}.MinimindForCausalLM",
+                },
+                "num_shared_experts": model.num_shared_experts,
+                "selection_bias": model.router_bias_rate > 0,
+                "qk_norm": model.qk_norm,
+            }
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": model.rope_theta}
+    if model.rope_scaling is not None:
+        # The names of the fields are those of transformers; an absent attention_factor is worked out there as here.
+        scaling = {k: v for k, v in dataclasses.asdict(model.rope_scaling).items() if v is not None}
+        rope |= {"rope_type": "yarn"} | scaling
+        experts["rope_scaling"] = rope
     return {
         "architectures": [architecture],
         "model_type": kind,
@@ -136,7 +157,7 @@ def huggingface_config(model: ModelConfig) -> dict[str, Any]:
         "max_position_embeddings": model.max_position_embeddings,
         "rms_norm_eps": model.rms_norm_eps,
         "rope_theta": model.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
+        "rope_parameters": rope,
         "tie_word_embeddings": model.tie_word_embeddings,
         "attention_bias": False,
         "attention_dropout": 0.0,

@@ -38,6 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     command.add_argument("--max-new-tokens", type=int, default=200, help="of an answer")
     command.add_argument("--seed", type=int, default=0, help="of the draws")
+    command.add_argument(
+        "--rope-scaling", default="", metavar="FACTOR:LENGTH",
+        help="reach FACTOR times as far as the LENGTH in tokens that the model was trained on (YaRN)",
+    )  # fmt: skip
     command.set_defaults(run=chat)
 
     command = commands.add_parser(
@@ -137,7 +141,8 @@ def chat(options: argparse.Namespace) -> None:
     from minimind import talk  # imports torch, which takes seconds that the other subcommands don't need
 
     sampling = talk.Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, options.seed)
-    talk.main(options.folder, options.prompts, sampling, options.system, options.tools)
+    scaling = talk.scaling(options.rope_scaling) if options.rope_scaling else None
+    talk.main(options.folder, options.prompts, sampling, options.system, options.tools, scaling)
 
 
 def export(options: argparse.Namespace) -> None:

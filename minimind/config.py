@@ -13,6 +13,15 @@ sections and nothing else:
 Nothing is guessed: an unknown key, a missing one or a value of another type raises ConfigError, which names the
 key, what stands there and what should. Only a key whose field has a default may be left out. The file is read
 with DVC's own parser, so that DVC and the stage see the same values (`1e-3` is a number, `on` is a string).
+
+A section may name a preset, a file of values for the keys that it leaves out or empty:
+
+    model:
+      preset: minimind-3  # presets/minimind-3.yaml
+      hidden_size:
+
+The stage gets that one file on its command line, as a dependency: DVC fills its name in from params.yaml, and a
+change to another preset reruns nothing.
 """
 
 import dataclasses
@@ -29,6 +38,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from minimind.errors import UserError
 
 PARAMS = Path("params.yaml")
+PRESETS = Path("presets")
 
 T = TypeVar("T")
 
@@ -58,17 +68,36 @@ class Runtime:
     evaluation_batch_size: int = 128  # sequences decoded side by side
 
 
-def load(cls: type[T], path: Path = PARAMS) -> T:
+def load(cls: type[T], path: Path = PARAMS, preset: Path | None = None) -> T:
     """The sections of the file `path` that the fields of the dataclass `cls` name; no other is looked at.
 
-    Raises ConfigError.
+    `preset` is the file of the preset that one of these sections names. Raises ConfigError.
     """
     document = read(path)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in names:
         if name not in document:
             raise ConfigError(f"{path}: the section `{name}` is missing{_suggestion(name, document)}")
-    return parse(cls, {name: document[name] for name in names}, path)
+    hints = get_type_hints(cls)
+    sections = {name: document[name] for name in names}
+    if preset is not None:
+        sections |= {
+            name: _filled(hints[name], section, preset, path, name)
+            for name, section in sections.items()
+            if isinstance(section, dict) and "preset" in section
+        }
+    return parse(cls, sections, path)
+
+
+def preset(section: str, path: Path = PARAMS) -> Path:
+    """The file of the preset that a section of the file `path` names. Raises ConfigError if there is none."""
+    value = read(path).get(section)
+    name = value.get("preset") if isinstance(value, dict) else None
+    known = [file.stem for file in sorted(PRESETS.glob("*.yaml"))]
+    if name not in known:
+        expected = ", ".join(known) + _suggestion(name, known)
+        raise ConfigError(f"{path}: `{section}.preset` is {_shown(name)}, expected one of {expected}")
+    return PRESETS / f"{name}.yaml"
 
 
 def runtime(path: Path = PARAMS) -> Runtime:
@@ -116,6 +145,21 @@ def parse(cls: type[T], value: object, path: Path, key: str = "") -> T:
         raise
     except ValueError as error:  # the dataclass's own checks, in __post_init__
         raise ConfigError(f"{path}: in `{key}`: {error}" if key else f"{path}: {error}") from error
+
+
+def _filled(cls: Any, section: dict[str, Any], preset: Path, path: Path, key: str) -> dict[str, Any]:
+    """The section at `key` of `path` without `preset`, its absent and empty keys taken from the file `preset`."""
+    if section["preset"] != preset.stem:
+        raise ConfigError(f"{path}: `{key}.preset` is {_shown(section['preset'])}, but the stage was given {preset}")
+    values = read(preset)
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(
+                f"{preset}: `{name}` is not a known key{_suggestion(name, hints)} (known: {', '.join(hints)})"
+            )
+        _convert(hints[name], value, preset, name)
+    return values | {name: value for name, value in section.items() if name != "preset" and value is not None}
 
 
 def _convert(hint: Any, value: object, path: Path, key: str, expected: str = "") -> Any:

@@ -1,10 +1,11 @@
 """Several processes that train together: started here or by torchrun, each with its share of every batch.
 
-Every process holds the whole model and sees the same batch; it takes its rows of it, and the gradients are added up
-before the step. As losses are sums divided once by the weight of the whole batch, the number of processes changes the
-result by rounding only. `zero.py` has the same face over DeepSpeed, which splits the optimizer's state as well.
+Every process sees the same batch and takes its rows of it, and the gradients are added up before the step. As losses
+are sums divided once by the weight of the whole batch, the number of processes changes the result by rounding only.
+What a process holds of the model is the engine's matter (`engines/`).
 """
 
+import math
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +26,9 @@ from minimind import process
 from minimind.config import Runtime, runtime
 from minimind.errors import UserError
 
+LOOK_SECONDS = 0.02  # between looks at the processes
 PATIENCE_SECONDS = 10.0  # for the others to end, once one process has
+LOST = 75  # exit status of a process that has lost another one
 TIMEOUT = timedelta(minutes=30)  # of a collective: the longest that one process may be alone at work
 
 
@@ -87,13 +91,23 @@ def leave() -> None:
 
 def run(main: Callable[..., None]) -> None:
     """`process.run` for a stage that trains: in `runtime.processes` processes, unless torchrun has started several."""
+    if "WORLD_SIZE" not in os.environ:
+        try:
+            settings = runtime()
+            if settings.processes > 1:
+                check(settings, settings.processes, World(0, settings.processes))
+        except UserError as error:
+            sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+        if settings.processes > 1:
+            sys.exit(launch(settings.processes))
     try:
-        processes = runtime().processes
-    except UserError as error:
-        sys.exit(f"{sys.argv[0]}: {error}")
-    if processes > 1 and "WORLD_SIZE" not in os.environ:
-        sys.exit(launch(processes))
-    process.run(main)
+        process.run(main)
+    except RuntimeError as error:  # gloo's and NCCL's errors have no type of their own in common
+        if not dist.is_initialized() or "by peer" not in str(error):
+            raise
+        print(f"process {dist.get_rank()} has lost the connection to another process: {error}", file=sys.stderr)
+        sys.exit(LOST)
+    leave()
 
 
 def launch(processes: int) -> int:
@@ -101,6 +115,9 @@ def launch(processes: int) -> int:
 
     Signals that ask to stop are passed on. If one process fails, the others are ended, and the message says which.
     """
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: asked.append(number))
     process.follow_parent()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -118,37 +135,48 @@ def launch(processes: int) -> int:
         )
         for rank in range(processes)
     ]
-
-    def pass_on(number: int, frame: object) -> None:
-        for worker in workers:
-            if worker.poll() is None:
-                worker.send_signal(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, pass_on)
     failed: int | None = None
-    deadline = 0.0
-    while any(worker.poll() is None for worker in workers):
-        if failed is None:
-            failed = next((rank for rank, worker in enumerate(workers) if worker.returncode), None)
-            deadline = time.monotonic() + PATIENCE_SECONDS
-        elif time.monotonic() > deadline:
+    stopping, stopped, deadline = False, False, math.inf
+    while True:
+        statuses = [worker.poll() for worker in workers]
+        bad = [rank for rank, status in enumerate(statuses) if status not in (None, 0, process.STOPPED)]
+        if bad:
+            deadline = min(deadline, time.monotonic() + PATIENCE_SECONDS)
+        # Who lost its connection ended because of another, whose end may be seen after its own.
+        over = None not in statuses or time.monotonic() > deadline
+        causes = [rank for rank in bad if statuses[rank] != LOST] or (bad if over else [])
+        if failed is None and causes:
+            failed = causes[0]
+            # One that is asked to stop before it listens is ended by the signal itself.
+            stopped = stopping and statuses[failed] in (-signal.SIGINT, -signal.SIGTERM)
+            if not stopped:
+                print(f"process {failed} of {processes} has ended with status {statuses[failed]}, and without it the "
+                      "others end as well", file=sys.stderr)  # fmt: skip
+        ended = [status for status in statuses if status is not None]
+        if len(ended) == processes:
+            break
+        while asked:
+            stopping, request = True, asked.pop()
+            for worker in workers:
+                worker.send_signal(request)
+        if time.monotonic() > deadline:
             for worker in workers:
                 worker.kill()
-        time.sleep(0.1)
-    status = next((worker.returncode for worker in workers if worker.returncode), 0)
-    if failed is not None and status != process.STOPPED:
-        print(f"process {failed} of {processes} ended with status {workers[failed].returncode}, and so do the others",
-              file=sys.stderr)  # fmt: skip
+        time.sleep(LOOK_SECONDS)
+    if failed is None:
+        return max(ended)
+    status = process.STOPPED if stopped else ended[failed]
     return status if status >= 0 else 128 - status
 
 
 def check(settings: Runtime, batch_size: int, world: World) -> None:
-    """Raises UserError where a batch can't be shared out among the processes."""
+    """Raises UserError where the processes can't do what the section `runtime` says, or share out a batch."""
+    if settings.strategy == "single" and world.size > 1:
+        raise UserError(f"runtime.strategy is single, but there are {world.size} processes: set it to ddp or deepspeed")
+    if not 0 <= settings.zero_stage <= 3:
+        raise UserError(f"runtime.zero_stage is {settings.zero_stage}: it is 0, 1, 2 or 3")
     if batch_size < world.size:
         raise UserError(
             f"runtime.processes: {world.size} processes can't share a batch of {batch_size} rows: raise batch_size, "
             "or start fewer"
         )
-    if settings.strategy == "single" and world.size > 1:
-        raise UserError(f"runtime.strategy is single, but there are {world.size} processes: set it to ddp or deepspeed")

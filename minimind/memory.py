@@ -9,12 +9,15 @@ from minimind.model import Decoder
 GIB = 2**30
 
 
-def training_bytes(model: Decoder, tokens: int, checkpoint_activations: bool) -> int:
+def training_bytes(
+    model: Decoder, tokens: int, checkpoint_activations: bool, zero_stage: int = 0, processes: int = 1
+) -> int:
     """About how many bytes a step takes whose largest forward pass has `tokens` tokens; the optimizer is AdamW.
 
     Weights, gradients and two moments in fp32, the copy of the weights in the dtype of computation; what each layer
     keeps for the backward pass (inputs and outputs of norms, projections, attention and feed-forward, or its input
-    only); the logits with their fp32 copy and gradient.
+    only); the logits with their fp32 copy and gradient. From `zero_stage` 1 on the processes split the moments and a
+    second fp32 copy of the weights, from 2 on the gradients too, in 3 the weights too.
     """
     config, size = model.config, 2 if model.dtype == torch.bfloat16 else 4
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -24,7 +27,11 @@ def training_bytes(model: Decoder, tokens: int, checkpoint_activations: bool) ->
     kept = layer + 2 * config.hidden_size * config.num_hidden_layers if checkpoint_activations else (
         layer * config.num_hidden_layers
     )  # fmt: skip
-    return parameters * (16 + size) + tokens * (kept * size + config.vocab_size * (2 * size + 4))
+    weights, gradients = 4 / (processes if zero_stage == 3 else 1), 4 / (processes if zero_stage >= 2 else 1)
+    rest = 12 / processes if zero_stage else 8  # moments, second copy
+    return round(parameters * (weights + gradients + rest + size)) + tokens * (
+        kept * size + config.vocab_size * (2 * size + 4)
+    )
 
 
 def free_bytes(device: torch.device) -> int:
@@ -34,9 +41,10 @@ def free_bytes(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def check(model: Decoder, tokens: int, checkpoint_activations: bool) -> None:
+def check(model: Decoder, tokens: int, checkpoint_activations: bool, zero_stage: int = 0, processes: int = 1) -> None:
     """Raises UserError, with what to change, where `training_bytes` exceeds what is free."""
-    needed, free = training_bytes(model, tokens, checkpoint_activations), free_bytes(model.cos.device)
+    needed = training_bytes(model, tokens, checkpoint_activations, zero_stage, processes)
+    free = free_bytes(model.cos.device)
     if needed > free:
         raise UserError(
             f"training needs about {needed / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free on {model.cos.device}: "

@@ -7,7 +7,8 @@ What it is, from input to output:
     - causal self-attention with grouped key/value heads (GQA, arXiv:2305.13245), rotary positions in
       rotate-half form (RoPE, arXiv:2104.09864) and, with `qk_norm`, RMSNorm on every query and key head
     - SwiGLU feed-forward (arXiv:2002.05202), or, with `use_moe`, several of them behind a softmax router
-      that sends each token to its top `num_experts_per_tok`
+      that sends each token to its top `num_experts_per_tok`, beside `num_shared_experts` that every token visits
+- rotary positions stretched beyond the training length where `rope_scaling` says so (YaRN, arXiv:2309.00071)
 - no biases, no dropout
 - fp32 parameters; each matrix is cast to `dtype` where it is used, so products run in bf16 while
   gradients arrive, and add up, in fp32
@@ -25,7 +26,7 @@ E experts, V vocabulary.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,33 @@ from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 from torch.utils.checkpoint import checkpoint
 
+from minimind import experts
+from minimind.experts import Routing
 from minimind.kernels import cpu
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary positions reach further than training did: YaRN, arXiv:2309.00071. Raises ValueError."""
+
+    factor: float  # how many times as far
+    original_max_position_embeddings: int  # the length of training, in tokens
+    beta_fast: float = 32.0  # turns over that length from which on a pair keeps its wavelength
+    beta_slow: float = 1.0  # turns up to which a pair's wavelength grows by the whole factor
+    attention_factor: float | None = None  # of cosines and sines; None: 0.1 · ln(factor) + 1
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise ValueError(f"rope_scaling.factor is {self.factor}: 1 changes nothing, more reaches further")
+        if self.original_max_position_embeddings <= 0:
+            raise ValueError(
+                f"rope_scaling.original_max_position_embeddings is {self.original_max_position_embeddings}: "
+                "it is the number of tokens that the model was trained on at a time"
+            )
+        if not self.beta_fast > self.beta_slow > 0:
+            raise ValueError(
+                f"rope_scaling.beta_fast {self.beta_fast} must be above beta_slow {self.beta_slow}, and both above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -48,6 +75,7 @@ class ModelConfig:
     head_dim: int | None = None  # None: hidden_size / num_attention_heads
     max_position_embeddings: int = 1024
     rope_theta: float = 1e4
+    rope_scaling: RopeScaling | None = None
     rms_norm_eps: float = 1e-6
     qk_norm: bool = True
     qk_norm_init: float = 1.0  # initial gain of the query and key norms; above 1 sharpens early attention
@@ -55,9 +83,13 @@ class ModelConfig:
     use_moe: bool = False
     num_experts: int = 4
     num_experts_per_tok: int = 1
-    moe_intermediate_size: int | None = None  # None: intermediate_size
-    norm_topk_prob: bool | None = None  # whether a token's weights add up to 1; None: where it visits two or more
+    num_shared_experts: int = 0  # that every token visits besides; their weights lie together as one wider expert
+    moe_intermediate_size: int | None = None  # of one expert; None: intermediate_size
+    norm_topk_prob: bool = True  # a token's weights add up to 1, where it visits two experts or more
     router_aux_loss_coef: float = 5e-4
+    router_aux_loss_per: Literal["sequence", "batch"] = "sequence"  # what is to be balanced within itself
+    router_z_loss_coef: float = 0.0  # of the squared log-sum of the gate's exponentials
+    router_bias_rate: float = 0.0  # above 0: biases that only choose experts move so far every step
     vocab_size: int = 0  # 0: not yet known; the tokenizer decides it
 
     def __post_init__(self) -> None:
@@ -83,6 +115,9 @@ class ModelConfig:
                 f"model.num_experts_per_tok {self.num_experts_per_tok} exceeds model.num_experts "
                 f"{self.num_experts}: a token can't visit more experts than there are"
             )
+        for name in ("num_shared_experts", "router_aux_loss_coef", "router_z_loss_coef", "router_bias_rate"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"model.{name} is {getattr(self, name)}: 0 turns it off, more turns it on")
 
     def with_vocabulary(self, size: int) -> "ModelConfig":
         """The same for a vocabulary of `size` tokens. Raises ValueError where it says another."""
@@ -106,8 +141,11 @@ class ModelConfig:
 
     @property
     def normalises_weights(self) -> bool:
-        """`norm_topk_prob`, resolved."""
-        return self.num_experts_per_tok > 1 if self.norm_topk_prob is None else self.norm_topk_prob
+        """Whether the weights of a token's experts add up to 1.
+
+        Never with one expert a token: the constant 1 would starve the router of gradient.
+        """
+        return self.norm_topk_prob and self.num_experts_per_tok > 1
 
 
 def document_mask(documents: Tensor) -> Tensor:
@@ -252,10 +290,31 @@ class ResidualNorm(RMSNorm):
 
 
 def rotary_table(config: ModelConfig, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Cosines and sines, each (max_position_embeddings, K/2), fp32: angle = position · theta^(-2i/K)."""
+    """Cosines and sines, each (max_position_embeddings, K/2), fp32: angle = position · theta^(-2i/K).
+
+    With `rope_scaling`, slow pairs turn `factor` times more slowly, so that the furthest position has an angle that
+    training has seen, fast ones as before, and those between in proportion; and cosines and sines are scaled, which
+    sharpens attention. Source: YaRN, arXiv:2309.00071, sections 3.2 to 3.4.
+    """
     half = torch.arange(0, config.head_width, 2, device=device).float() / config.head_width
-    angles = torch.outer(torch.arange(config.max_position_embeddings, device=device).float(), config.rope_theta**-half)
-    return angles.cos(), angles.sin()
+    frequencies = config.rope_theta**-half
+    scale = 1.0
+    if (scaling := config.rope_scaling) is not None:
+
+        def pair(turns: float) -> float:
+            """The pair, as a real number, that turns so often within the length of training."""
+            wavelength = scaling.original_max_position_embeddings / (turns * 2 * math.pi)
+            return config.head_width * math.log(wavelength) / (2 * math.log(config.rope_theta))
+
+        first = max(math.floor(pair(scaling.beta_fast)), 0)
+        last = min(math.ceil(pair(scaling.beta_slow)), config.head_width - 1)
+        # The width of the ramp is never 0, and its ends are whole pairs, as in every other implementation.
+        slow = (torch.arange(half.numel(), device=device).float() - first) / (last - first or 0.001)
+        frequencies = frequencies * (1 - slow.clamp(0, 1) * (1 - 1 / scaling.factor))
+        given = scaling.attention_factor
+        scale = 0.1 * math.log(scaling.factor) + 1 if given is None else given
+    angles = torch.outer(torch.arange(config.max_position_embeddings, device=device).float(), frequencies)
+    return angles.cos() * scale, angles.sin() * scale
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -322,6 +381,9 @@ class Attention(nn.Module):
         return self.o_proj(attend(q, k, v, places.bias).transpose(1, 2).reshape(B, T, -1))
 
 
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+
+
 class FeedForward(nn.Module):
     """SwiGLU: down(silu(gate x) · up x)."""
 
@@ -340,43 +402,58 @@ class FeedForward(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """Several feed-forwards behind a router; each token visits its most probable few.
+    """Several feed-forwards behind a router; each token visits its most probable few, and the shared ones.
 
-    The gate works in fp32. Unless told otherwise, weights are normalised over the chosen experts only where there are
-    two or more: a single normalised weight is the constant 1 and starves the router of gradient. Imported models may
-    have been trained like that.
+    The gate works in fp32. With `router_bias_rate` a bias is added to the probabilities to choose by, and to nothing
+    else; `Decoder.rebalance` moves it. Source: DeepSeek-V3, arXiv:2412.19437, section 2.1.2, there with sigmoids.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.top_k, self.normalises_weights = config.num_experts_per_tok, config.normalises_weights
+        self.config = config
         self.gate = Linear(config.hidden_size, config.num_experts)
+        if config.router_bias_rate:
+            self.gate.register_buffer("e_score_correction_bias", torch.zeros(config.num_experts))
         self.experts = nn.ModuleList(
             FeedForward(config.hidden_size, config.expert_width) for _ in range(config.num_experts)
         )
+        if config.num_shared_experts:
+            self.shared_experts = FeedForward(config.hidden_size, config.num_shared_experts * config.expert_width)
 
-    def forward(self, x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """x (B, T, D); real (B, T) bool, False on padding. Returns (B, T, D) and the balance loss of each row, (B,).
+    def forward(self, x: Tensor, real: Tensor) -> tuple[Tensor, Routing]:
+        """x (B, T, D); real (B, T) bool, False on padding. Returns (B, T, D) and what this layer's router did.
 
-        Balance loss: num_experts · Σ_e (share of visits to e) · (mean probability of e), over the row's real
-        tokens; 1 when balanced. Source: Switch Transformer, arXiv:2101.03961, eq. 4.
+        The router's loss is `experts.balance_loss` and the square of log Σ exp of the gate, which keeps it from
+        growing (ST-MoE, arXiv:2202.08906, eq. 5), each times its coefficient.
         """
-        B, T, D = x.shape
-        probabilities = self.gate(x.float()).softmax(-1)
-        weights, chosen = probabilities.topk(self.top_k, -1)
-        if self.normalises_weights:
+        config = self.config
+        scores = self.gate(x.float())
+        probabilities = scores.softmax(-1)
+        preferences = probabilities
+        if config.router_bias_rate:
+            preferences = probabilities.detach() + self.gate.e_score_correction_bias
+        chosen = preferences.topk(config.num_experts_per_tok, -1).indices
+        weights = probabilities.gather(-1, chosen)
+        if config.normalises_weights:
             weights = weights / weights.sum(-1, keepdim=True)
-        flat, out = x.reshape(-1, D), torch.zeros(B * T, D, dtype=x.dtype, device=x.device)
-        for e, expert in enumerate(self.experts):
-            token, slot = torch.where(chosen.view(-1, self.top_k) == e)
-            share = weights.view(-1, self.top_k)[token, slot, None].to(x.dtype)
-            out = out.index_add(0, token, expert(flat[token]) * share)
-        num_experts = len(self.experts)
-        tokens = real.sum(1).clamp(min=1)[:, None]
-        visits = F.one_hot(chosen, num_experts).sum(2) * real[..., None]
-        visited = visits.sum(1) / (tokens * self.top_k)
-        expected = (probabilities * real[..., None]).sum(1) / tokens
-        return out.view(B, T, D), num_experts * (visited * expected).sum(-1)
+        made = self.visit(x.flatten(0, 1), chosen.flatten(0, 1))
+        out = (made * weights.flatten(0, 1)[..., None].to(x.dtype)).sum(1).view(x.shape)
+        if config.num_shared_experts:
+            out = out + self.shared_experts(x)
+        visits = torch.zeros_like(probabilities).scatter(-1, chosen, 1.0)
+        balance = experts.balance_loss(probabilities, visits, real, config.router_aux_loss_per)
+        size = experts.row_means(scores.logsumexp(-1).square(), real)
+        routing = Routing(
+            loss=config.router_aux_loss_coef * balance + config.router_z_loss_coef * size,
+            entropy=experts.row_means(experts.entropy(probabilities.detach()), real),
+            load=config.num_experts * experts.shares((visits * real[..., None]).sum(1)),
+        )
+        return out, routing
+
+    def visit(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """What the chosen experts make of each token. x (N, D); chosen (N, K) int64. Returns (N, K, D)."""
+        parts = [[getattr(expert, name).weight for expert in self.experts] for name in PROJECTIONS]
+        return experts.swiglu(x, chosen, *parts)
 
 
 class Layer(nn.Module):
@@ -393,16 +470,16 @@ class Layer(nn.Module):
 
     def forward(
         self, x: Tensor, branch: Tensor | None, places: Places, real: Tensor, cache: Cache | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Routing | None]:
         """The stream x (B, T, D) with the branch that is still to be added to it; `real` (B, T) is False on padding.
 
-        Returns the same two after this layer, and the router's balance loss, (B,), of a mixture of experts.
+        Returns the same two after this layer, and what the router of a mixture of experts did.
         """
         h, x = self.input_layernorm(x, branch)
         h, x = self.post_attention_layernorm(x, self.self_attn(h, places, cache))
         if isinstance(self.mlp, MixtureOfExperts):
-            branch, loss = self.mlp(h, real)
-            return x, branch, loss
+            branch, routing = self.mlp(h, real)
+            return x, branch, routing
         return x, self.mlp(h), None
 
 
@@ -470,14 +547,13 @@ class Decoder(nn.Module):
         positions: Tensor | None = None,
         bias: Tensor | None = None,
         cache: Cache | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Routing | None]:
         """Hidden states of every position, after the last norm.
 
         Training: ids (B, T) int64 and documents (B, T), the packed row's document numbers (0 on padding).
         Decoding: ids, positions (B, T) int64, bias (B, 1, T, S) in `dtype`, and the cache, whose S - T
         entries come before these tokens.
-        Returns hidden (B, T, D) in `dtype` and the router's balance loss per row, (B,) fp32: the mean over
-        layers, 0 for a dense model.
+        Returns hidden (B, T, D) in `dtype` and what the routers did, None for a dense model.
         """
         x = Lookup.apply(self.model.embed_tokens.weight, ids).to(self.dtype)
         if documents is not None:
@@ -486,17 +562,17 @@ class Decoder(nn.Module):
             assert positions is not None and bias is not None, "pass documents, or positions and bias"
             places, real = Places(*self._turns(positions), bias), torch.ones_like(ids, dtype=torch.bool)
         branch: Tensor | None = None
-        balance = torch.zeros(ids.shape[0], dtype=torch.float32, device=ids.device)
+        routings: list[Routing] = []
         for layer in self.model.layers:
             if self.checkpoint_activations and torch.is_grad_enabled():
-                x, branch, loss = checkpoint(layer, x, branch, places, real, cache, use_reentrant=False)
+                x, branch, routing = checkpoint(layer, x, branch, places, real, cache, use_reentrant=False)
             else:
-                x, branch, loss = layer(x, branch, places, real, cache)
-            if loss is not None:
-                balance = balance + loss / self.config.num_hidden_layers
+                x, branch, routing = layer(x, branch, places, real, cache)
+            if routing is not None:
+                routings.append(routing)
         if cache is not None:
             cache.length += ids.shape[1]
-        return self.model.norm(x, branch)[0], balance
+        return self.model.norm(x, branch)[0], Routing.over_layers(routings) if routings else None
 
     def _places(self, documents: Tensor, x: Tensor) -> Places:
         """Of packed rows, in the form that attention takes for hidden states like x."""
@@ -521,6 +597,25 @@ class Decoder(nn.Module):
         """The output layer's matrix, (V, D)."""
         return (self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head).weight
 
+    @torch.no_grad()
+    def rebalance(self, loads: dict[str, float]) -> None:
+        """Move the biases that choose experts against the loads of the last step, named load_<layer>_<expert>."""
+        for number, layer in enumerate(self.model.layers):
+            assert isinstance(layer, Layer) and isinstance(layer.mlp, MixtureOfExperts)
+            bias = layer.mlp.gate.e_score_correction_bias
+            assert isinstance(bias, Tensor)
+            load = torch.tensor([loads[f"load_{number}_{expert}"] for expert in range(self.config.num_experts)])
+            bias.copy_(experts.steer(bias, load.to(bias.device), self.config.router_bias_rate))
+
+    def rescale(self, scaling: RopeScaling | None) -> "Decoder":
+        """Let positions reach `factor` times as far as training did (None: as far as it did), in place."""
+        reach = self.config.max_position_embeddings
+        if scaling is not None:
+            reach = max(reach, int(scaling.factor * scaling.original_max_position_embeddings))
+        self.config = replace(self.config, rope_scaling=scaling, max_position_embeddings=reach)
+        self.cos, self.sin = rotary_table(self.config, self.cos.device)
+        return self
+
     def num_parameters(self, active: bool = False) -> int:
         """Exact number of parameters; with `active`, only those that one token passes through."""
         total = sum(p.numel() for p in self.parameters())
@@ -529,3 +624,18 @@ class Decoder(nn.Module):
             idle = self.config.num_experts - self.config.num_experts_per_tok
             total -= idle * expert * self.config.num_hidden_layers
         return total
+
+    def flops_per_token(self, seq_len: int, training: bool = True) -> float:
+        """Floating-point operations of matrix products for one token of a document of `seq_len` tokens.
+
+        A product costs two operations for each weight that the token meets; looking up an embedding is none, the
+        output layer is one. Attention meets (seq_len + 1) / 2 positions on average, in scores and in values.
+        Training costs three times the forward pass: the gradients of inputs and of weights are a product each.
+        """
+        config = self.config
+        norms = sum(p.numel() for p in self.parameters() if p.ndim == 1)
+        weights = self.num_parameters(active=True) - norms
+        if not config.tie_word_embeddings:
+            weights -= self.model.embed_tokens.weight.numel()
+        attended = config.num_hidden_layers * config.num_attention_heads * config.head_width * (seq_len + 1) / 2
+        return (2 * weights + 4 * attended) * (3 if training else 1)

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from minimind import plots
+from minimind import loads, plots
 from minimind.families import FAMILIES, LOWER_IS_BETTER
 from minimind.report import (
     CHECKPOINTS,
@@ -44,6 +44,8 @@ COLUMNS = {
     "preference_loss": "DPO's own, nats per pair",
     "nll": "of chosen answers, nats per token",
     "divergence": "from the teacher, nats per target",
+    "router_loss": "weighted as in the loss",
+    "router_entropy": "of the experts' probabilities, nats",
 }
 FIRST_COLUMNS = ("loss", "bits_per_byte", "learning_rate", "gradient_norm")
 LOGARITHMIC = frozenset({"loss", "bits_per_byte", "cross_entropy", "divergence", "gradient_norm"})
@@ -89,7 +91,7 @@ def html(report: Report) -> str:
         strips={family: strip(report, family) for family in report.families},
         changes={one.checkpoint: parent_changes(report, one.checkpoint) for one in report.evaluations},
         balances=[balance(comparison) for comparison in report.comparisons],
-        curve_groups=[(group, [chart(group, column) for column in columns(group)]) for group in curve_groups(report)],
+        curve_groups=[(group, charts(group)) for group in curve_groups(report)],
         lengths={name: lengths(name, statistics) for name, statistics in report.packing.items()},
     )
 
@@ -148,7 +150,25 @@ def curve_groups(report: Report) -> list[list[Curve]]:
 def columns(group: Sequence[Curve]) -> list[str]:
     """What to draw of these curves: a column and the same on held-out data (`validation_…`) share a picture."""
     found = dict.fromkeys(name.removeprefix("validation_") for curve in group for name in curve.columns)
+    for name in loads.loads(found):
+        del found[name]  # they are many, and have a picture of their own
     return [name for name in FIRST_COLUMNS if name in found] + [name for name in found if name not in FIRST_COLUMNS]
+
+
+def charts(group: Sequence[Curve]) -> list[Chart]:
+    """A picture for each column of these curves, and one of the experts of each."""
+    return [chart(group, column) for column in columns(group)] + [
+        utilisation(curve) for curve in group if loads.loads(curve.columns)
+    ]
+
+
+def utilisation(curve: Curve) -> Chart:
+    """How much each expert was visited at the end, and which are dead."""
+    line = {name: curve.columns[name][-1][1] for name in loads.loads(curve.columns)}
+    dead = f"; dead: {', '.join(names)}" if (names := loads.dead(line)) else ""
+    picture = plots.grid(f"load of the experts of {curve.name}", loads.table(line), ink(curve.name))
+    note = f"visits at the end, a row for each layer; half full: an even share{dead}"
+    return Chart(f"experts of {curve.name}", note, [], Markup(picture))
 
 
 def chart(group: Sequence[Curve], column: str) -> Chart:

@@ -2,7 +2,7 @@
 
 A picture carries no colours and no fonts of its own. Its marks have classes (`grid`, `tick`, `zero` … and
 `ink-<name>` for a series) that the style of the page paints, so that one picture fits a light and a dark page.
-`lines` and `histogram` are drawn in a box of WIDTH × HEIGHT and scale as a whole; `intervals`, `balance` and
+`lines`, `histogram` and `grid` are drawn in a box of WIDTH × HEIGHT and scale as a whole; `intervals`, `balance` and
 `axis` are strips that stretch to whatever width they get, so that thin marks and dots keep their size.
 """
 
@@ -106,6 +106,34 @@ def histogram(title: str, bars: Sequence[tuple[str, int]], ink: str) -> str:
         parts.append(_group(f"ink-{ink} bar", f"{label}: {count:,}", [bar]))
         if i % every == 0:
             parts.append(_text(label, x + width / 2, HEIGHT - 5, "tick middle"))
+    return _svg(title, parts, viewBox=f"0 0 {WIDTH} {HEIGHT}")
+
+
+def grid(title: str, rows: Sequence[Sequence[float]], ink: str) -> str:
+    """Shares of visits, a row of cells for each layer: the fuller a cell, the more; 1 fills half, an empty one is 0.
+
+    Raises ValueError without cells.
+    """
+    if not rows or not all(rows):
+        raise ValueError(f"{title}: a picture needs at least one cell")
+    left, right = 22, 8
+    height = (HEIGHT - TOP - BOTTOM) / len(rows)
+    every = math.ceil(len(rows) / 9)  # labels that fit below each other
+    parts = []
+    for layer, row in enumerate(rows):
+        width = (WIDTH - left - right) / len(row)
+        y = TOP + layer * height
+        if layer % every == 0:
+            parts.append(_text(str(layer), left - 6, y + height / 2 + 4, "tick end"))
+        for expert, value in enumerate(row):
+            x, filled = left + expert * width, min(value / 2, 1) * (height - 2)
+            frame = _tag("rect", x=x + 1, y=y + 1, width=width - 2, height=height - 2, class_="cell")
+            bar = _tag("rect", x=x + 1, y=y + height - 1 - filled, width=width - 2, height=filled)
+            parts.append(_group(f"ink-{ink} bar", f"layer {layer}, expert {expert}: {value:.2f}", [frame, bar]))
+    every = math.ceil(len(rows[0]) / 16)
+    for expert in range(0, len(rows[0]), every):
+        width = (WIDTH - left - right) / len(rows[0])
+        parts.append(_text(str(expert), left + (expert + 0.5) * width, HEIGHT - 5, "tick middle"))
     return _svg(title, parts, viewBox=f"0 0 {WIDTH} {HEIGHT}")
 
 

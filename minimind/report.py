@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from minimind import files, statistics
+from minimind import files, loads, statistics
 from minimind.errors import UserError
 from minimind.families import LOWER_IS_BETTER, in_order
 from minimind.plots import percent
@@ -176,6 +176,9 @@ def read(benchmark: Path, tokenizer: Path, packing: Path, curves: Path, evaluati
         elif after in by_name:
             notes.append(f"{after} can't be compared with {before}, {reason}: there are no scores of {before}.")
     read_curves = {path.stem: read_curve(path) for path in sorted(curves.glob("*.tsv"))}
+    for name, curve in read_curves.items():
+        last = {column: curve.columns[column][-1][1] for column in loads.loads(curve.columns)}
+        notes += [f"{expert} of {name} is dead: hardly any token visits it." for expert in loads.dead(last)]
     return Report(
         evaluations=scored,
         comparisons=comparisons,

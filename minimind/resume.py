@@ -11,6 +11,7 @@ it has, a further run with the same key is one that was forced, and starts from 
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,16 +37,21 @@ def fingerprint(stage: str, root: Path) -> dict[str, Any]:
     declaration = config.read(path).get("stages", {}).get(stage)
     if declaration is None:
         raise config.ConfigError(f"{path}: no stage `{stage}`: a stage that resumes has its name there")
-    if "cmd" not in declaration or "${" in str(declaration):
+    if "cmd" not in declaration:
         raise config.ConfigError(f"{path}: the stage `{stage}` is a template: one that resumes is written out")
     # Entries are names, or names with details: {path: options}, {file: [keys]}.
-    deps = [name for entry in declaration.get("deps", []) for name in ([entry] if isinstance(entry, str) else entry)]
+    names = [name for entry in declaration.get("deps", []) for name in ([entry] if isinstance(entry, str) else entry)]
+    deps = [_filled(name, root) for name in names]
     params: dict[str, dict[str, Any]] = {}
     for entry in declaration.get("params", []):
         for name, keys in {config.PARAMS.name: [entry]}.items() if isinstance(entry, str) else entry.items():
             values = config.read(root / name)
             params.setdefault(name, {}).update({key: _value(values, key) for key in keys} if keys else values)
-    return {"cmd": declaration["cmd"], "deps": {name: md5(root / name) for name in deps}, "params": params}
+    return {
+        "cmd": _filled(declaration["cmd"], root),
+        "deps": {name: md5(root / name) for name in deps},
+        "params": params,
+    }
 
 
 def key(task: dict[str, Any]) -> str:
@@ -179,6 +185,20 @@ def _copied(state: Any) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(_copied(value) for value in state)
     return state
+
+
+def _filled(text: str, root: Path) -> str:
+    """`text` of dvc.yaml with the values of params.yaml in place of ${their.names}. Raises config.ConfigError."""
+
+    def value(match: re.Match[str]) -> str:
+        try:
+            return str(_value(config.read(root / config.PARAMS), match[1]))
+        except (KeyError, TypeError):
+            raise config.ConfigError(
+                f"{root / config.PARAMS}: there is no `{match[1]}`, which dvc.yaml names"
+            ) from None
+
+    return re.sub(r"\$\{([\w.]+)\}", value, text)
 
 
 def _value(values: dict[str, Any], dotted: str) -> Any:

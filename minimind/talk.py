@@ -12,8 +12,9 @@ from typing import Any, TextIO
 from minimind import checkpoint, config, hardware, verify
 from minimind.atlas import tools
 from minimind.chat import Chat
+from minimind.errors import UserError
 from minimind.generate import generate
-from minimind.model import Decoder
+from minimind.model import Decoder, RopeScaling
 from minimind.tokenizer import EOS
 
 CALCULATOR = tools.schema("calculator")  # as the default model has learned it
@@ -140,13 +141,34 @@ def show(message: Message, stream: TextIO) -> None:
         print(f"\033[2m{line}\033[0m" if dim and stream.isatty() else line, file=stream, flush=True)
 
 
-def main(folder: Path, prompts: Sequence[str], sampling: Sampling, system: str = "", calculator: bool = False) -> None:
+def scaling(text: str) -> RopeScaling:
+    """Of "4:512": YaRN to 4 times a training length of 512 tokens. Raises UserError."""
+    try:
+        factor, length = text.split(":")
+        return RopeScaling(float(factor), int(length))
+    except ValueError as error:
+        raise UserError(f"--rope-scaling {text}: expected FACTOR:LENGTH, for example 4:512 ({error})") from None
+
+
+def main(
+    folder: Path,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    system: str = "",
+    calculator: bool = False,
+    scaling: RopeScaling | None = None,
+) -> None:
     """Take `prompts` as the user's turns of one conversation and print it; without any, read them from the terminal.
+
+    `scaling` takes the place of the checkpoint's own.
 
     Raises config.ConfigError, files.CorruptError, checkpoint.CheckpointError, and TurnError for one of `prompts`.
     """
     device, dtype = hardware.setup(config.runtime())
-    talk = Talk(checkpoint.load(folder, dtype).to(device), Chat(folder), sampling, system, calculator)
+    model = checkpoint.load(folder, dtype)
+    if scaling is not None:
+        model.rescale(scaling)
+    talk = Talk(model.to(device), Chat(folder), sampling, system, calculator)
     for content in prompts or _read():
         if prompts:
             show({"role": "user", "content": content}, sys.stdout)

@@ -258,6 +258,7 @@ svg .value { fill: var(--ink); font-weight: 650; }
 svg .faint .curve, .legend .faint i { opacity: 0.4; }
 svg .faint .value { fill: var(--soft); font-weight: 400; }
 .bar rect { fill: var(--ink); fill-opacity: 0.75; }
+.bar rect.cell { fill-opacity: 0.12; }
 rect.worse { fill: var(--worse); } rect.better { fill: var(--better); }
 rect.faint { fill-opacity: 0.22; }
 .scroll { overflow-x: auto; margin-top: 1.2rem; }

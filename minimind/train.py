@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minimind import checkpoint, distributed, files, memory, optim, tracking
+from minimind import checkpoint, distributed, files, loads, memory, optim, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
 from minimind.distributed import World
@@ -112,7 +112,8 @@ def train(
     own_rows = world.rows(config.batch_size)
     most_rows = -(-config.batch_size // world.size)
     micro_batch_size = min(runtime.micro_batch_size or most_rows, most_rows)
-    memory.check(model, micro_batch_size * row_length, runtime.checkpoint_activations)
+    zero_stage = runtime.zero_stage if runtime.strategy == "deepspeed" else 0
+    memory.check(model, micro_batch_size * row_length, runtime.checkpoint_activations, zero_stage, world.size)
     model.checkpoint_activations = runtime.checkpoint_activations
     model.max_documents = max(source.rows.max_documents for source in batches.sources)
     steps = config.steps or batches.steps(config.epochs)
@@ -121,7 +122,12 @@ def train(
         config.weight_decay,
     )  # fmt: skip
     engine: Engine
-    if runtime.strategy == "deepspeed":
+    if zero_stage > 0:
+        if config.skip_spikes:
+            raise UserError(
+                "skip_spikes is true, which runtime.strategy deepspeed can't: it measures a gradient as it applies it. "
+                "Set skip_spikes to false, or runtime.strategy to ddp"
+            )
         engine = Zero(model, objective, optimizers, runtime, world)
     else:
         forward = forward_function(model, objective, runtime, steps * config.batch_size * row_length)
@@ -155,6 +161,8 @@ def train(
                 sums[name] = sums[name] + value if name in sums else value
         numbers = torch.stack([*sums.values(), torch.tensor(float(resume.stop_requested), device=model.cos.device)])
         world.add(numbers)
+        if model.config.use_moe and model.config.router_bias_rate:
+            model.rebalance(dict(zip(sums, (numbers[:-1] / weight).tolist(), strict=True)))
         limit = SPIKE * median(state["norms"]) if config.skip_spikes and len(state["norms"]) == NUM_NORMS else None
         norm = engine.step(share, config.grad_clip, limit)
         tokens = int((batch["documents"] > 0).sum())
@@ -186,7 +194,9 @@ def train(
             line |= {name: total / units for name, total in state["window"].items()}
             line |= {"learning_rate": config.learning_rate * launched.share, "gradient_norm": norm}
             if state["step"] % config.validate_every == 0 or state["step"] == steps:
-                line |= {f"validation_{name}": value for name, value in validate(model).items()}
+                line |= {f"validation_{name}": value for name, value in validate(engine.whole()).items()}
+                for expert in loads.dead(line) if world.main else ():
+                    print(f"{curve.stem}: {expert} is dead, hardly any token visits it", file=sys.stderr)
             state["window"] = {}
             state["curve"].append(line)
             # Speed goes to the terminal and to MLflow, never into the curve: equal runs write equal files.
@@ -226,6 +236,7 @@ def train(
                 print(f"stopped at step {done} of {steps}; the same command continues from here", file=sys.stderr)
             sys.exit(STOPPED)
     bar.close()
+    engine.finish()
     if world.main:
         files.write_text(curve, curve_text(state["curve"]))
     return {"steps": steps, "tokens": state["tokens"], **final_metrics(state["curve"][-1])}
@@ -306,8 +317,9 @@ def fit(
 
 
 def final_metrics(line: dict[str, float]) -> dict[str, float]:
-    """What the last line of a curve says about quality, without step, rate or norm."""
-    return {k: v for k, v in line.items() if k not in ("step", "tokens", "learning_rate", "gradient_norm")}
+    """What the last line of a curve says about quality, without step, rate, norm or the loads of experts."""
+    others = ("step", "tokens", "learning_rate", "gradient_norm")
+    return {k: v for k, v in line.items() if k not in others and "load_" not in k}
 
 
 def curve_text(lines: list[dict[str, float]]) -> str:

@@ -25,9 +25,9 @@ class Params:
     distill: DistillConfig
 
 
-def main(data: Path, tokenizer: Path, *outs: Path) -> None:
+def main(data: Path, tokenizer: Path, preset: Path, *outs: Path) -> None:
     """The last six paths: folder, metrics and curve of the student, then of the control."""
-    params, runtime = config.load(Params), config.runtime()
+    params, runtime = config.load(Params, preset=preset), config.runtime()
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(data, "train"), Rows.open(data, "validation")
     judged = columns.source(held_out, data, "validation-predictions")
@@ -49,7 +49,7 @@ def main(data: Path, tokenizer: Path, *outs: Path) -> None:
     out, metrics, curve = outs[3:]
     if params.distill.control:
         train("control", Source(rows), replace(params.distill, alpha=0.0), out, metrics, curve)
-    else:
+    elif distributed.join(device).main:
         files.write_json(out / "disabled.json", {"reason": "distill.control is false"})
         files.write_json(metrics, {})
         files.write_text(curve, "step\n")

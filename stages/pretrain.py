@@ -1,4 +1,4 @@
-"""Stage pretrain: packed documents → base model."""
+"""Stage pretrain: packed documents + the model's preset → base model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ class Params:
     pretrain: TrainConfig
 
 
-def main(packed: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path) -> None:
-    params, runtime = config.load(Params), config.runtime()
+def main(packed: Path, tokenizer: Path, preset: Path, out: Path, metrics: Path, curve: Path) -> None:
+    params, runtime = config.load(Params, preset=preset), config.runtime()
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")
     judged = Source(held_out)

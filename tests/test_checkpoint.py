@@ -9,7 +9,7 @@ import transformers
 
 from minimind import checkpoint, config, files, tokenizer
 from minimind.checkpoint import CheckpointError
-from minimind.model import Decoder, ModelConfig
+from minimind.model import Decoder, ModelConfig, RopeScaling
 
 torch.set_num_threads(1)
 
@@ -24,6 +24,14 @@ MODELS = {
     "qwen3": QWEN3,
     "moe": QWEN3_MOE,
     "moe top-1, tied": replace(QWEN3_MOE, num_experts_per_tok=1, tie_word_embeddings=True),
+    "qwen3, yarn": replace(QWEN3, rope_scaling=RopeScaling(4.0, 16)),
+    "llama, yarn": replace(LLAMA, rope_scaling=RopeScaling(8.0, 8, 16.0, 2.0, 1.2)),
+}
+# No class of transformers: loaded through the file that lies beside the weights.
+CUSTOM = {
+    "shared experts": replace(LLAMA, use_moe=True, num_experts_per_tok=2, num_shared_experts=1),
+    "shared experts and norms, untied": replace(QWEN3_MOE, num_shared_experts=2),
+    "biases of the choice": replace(QWEN3_MOE, router_bias_rate=0.01, tie_word_embeddings=True),
 }
 
 
@@ -43,14 +51,20 @@ def random_model(model_config: ModelConfig) -> Decoder:
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         parameter.data = 1 + 0.3 * noise if parameter.ndim == 1 else 0.2 * noise
+    for name, buffer in model.named_buffers():
+        if name.endswith("bias"):
+            buffer.copy_(torch.randn(buffer.shape, generator=generator))
     return model
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS | CUSTOM)
 def test_transformers_computes_the_same_logits(name: str, tmp_path: Path, tokenizer_folder: Path) -> None:
-    model = random_model(MODELS[name])
+    model = random_model((MODELS | CUSTOM)[name])
     checkpoint.save(tmp_path / "model", model, tokenizer_folder, {})
-    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert (tmp_path / "model" / "modeling_minimind.py").exists() == (name in CUSTOM)
+    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "model", output_loading_info=True, trust_remote_code=name in CUSTOM
+    )
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert theirs.dtype == torch.float32
     assert (theirs.config.bos_token_id, theirs.config.eos_token_id, theirs.config.pad_token_id) == (1, 2, 0)
@@ -58,7 +72,9 @@ def test_transformers_computes_the_same_logits(name: str, tmp_path: Path, tokeni
     ids = torch.randint(300, (2, 64), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         hidden, _ = model(ids, torch.ones_like(ids))
-        torch.testing.assert_close(model.logits(hidden), theirs(ids).logits, rtol=1e-5, atol=1e-5)
+        # A mixture adds up its experts in another order there: a unit more in the last place.
+        bound = 2e-5 if name in CUSTOM else 1e-5
+        torch.testing.assert_close(model.logits(hidden), theirs(ids).logits, rtol=1e-5, atol=bound)
 
 
 def test_transformers_finds_tokenizer_and_generation_settings(tmp_path: Path, tokenizer_folder: Path) -> None:
@@ -75,9 +91,9 @@ def test_transformers_finds_tokenizer_and_generation_settings(tmp_path: Path, to
     assert (sampled.do_sample, sampled.top_p) == (True, 0.9)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", MODELS | CUSTOM)
 def test_round_trip(name: str, tmp_path: Path, tokenizer_folder: Path) -> None:
-    model = random_model(MODELS[name])
+    model = random_model((MODELS | CUSTOM)[name])
     checkpoint.save(tmp_path / "model", model, tokenizer_folder, {"stage": "x"})
     loaded = checkpoint.load(tmp_path / "model", torch.bfloat16)
     assert loaded.config == model.config and loaded.dtype == torch.bfloat16
@@ -119,12 +135,6 @@ def test_weights_that_do_not_fit_are_refused(change: dict[str, int], tmp_path: P
     files.write_manifest(tmp_path / "model", {"model": {**dataclasses.asdict(LLAMA), **change}})
     with pytest.raises(CheckpointError, match="written by other code"):
         checkpoint.load(tmp_path / "model")
-
-
-def test_experts_without_norms_are_refused(tmp_path: Path, tokenizer_folder: Path) -> None:
-    with pytest.raises(CheckpointError, match="qk_norm"):
-        checkpoint.save(tmp_path / "model", random_model(replace(LLAMA, use_moe=True)), tokenizer_folder, {})
-    assert not list(tmp_path.iterdir())
 
 
 def test_lineage(tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,18 @@ from transformers import (
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
-from minimind.model import Cache, Decoder, ModelConfig, document_ends, document_mask, document_positions
+from minimind.model import (
+    Cache,
+    Decoder,
+    ModelConfig,
+    RopeScaling,
+    document_ends,
+    document_mask,
+    document_positions,
+    rotary_table,
+)
 
 DENSE = ModelConfig(
     hidden_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=80,
@@ -87,6 +97,61 @@ def test_logits_and_gradients_equal_transformers(config: ModelConfig) -> None:
         torch.testing.assert_close(dict(model.named_parameters())[name].grad, named[name].grad, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "scaling",
+    [RopeScaling(16.0, 64), RopeScaling(4.0, 256, 8.0, 2.0), RopeScaling(2.0, 64, attention_factor=0.7)],
+    ids=str,
+)
+def test_yarn_equals_transformers(scaling: RopeScaling) -> None:
+    """Cosines, sines, and what a model makes of them."""
+    config = replace(DENSE, head_dim=32, rope_theta=1e6, rope_scaling=scaling)
+    given = {} if scaling.attention_factor is None else {"attention_factor": scaling.attention_factor}
+    theirs = Qwen3Config(
+        hidden_size=48, num_attention_heads=4, num_key_value_heads=2, head_dim=32, num_hidden_layers=2,
+        intermediate_size=80, vocab_size=97, rms_norm_eps=1e-6, tie_word_embeddings=True,
+        max_position_embeddings=1024,
+        rope_parameters={
+            "rope_type": "yarn", "rope_theta": 1e6, "factor": scaling.factor,
+            "original_max_position_embeddings": scaling.original_max_position_embeddings,
+            "beta_fast": scaling.beta_fast, "beta_slow": scaling.beta_slow, **given,
+        },
+    )  # fmt: skip
+    positions = torch.arange(1024)[None]
+    for ours, expected in zip(
+        rotary_table(config), Qwen3RotaryEmbedding(theirs)(torch.zeros(1), positions), strict=True
+    ):
+        torch.testing.assert_close(torch.cat((ours, ours), -1)[None], expected, atol=1e-4, rtol=1e-4)
+    model, reference = randomised(config), Qwen3ForCausalLM(theirs).eval()
+    reference.load_state_dict(model.state_dict(), strict=False)
+    reference.tie_weights()
+    ids = torch.randint(0, 97, (1, 200), generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(
+        model.logits(model(ids, torch.ones_like(ids))[0]), reference(ids).logits, atol=1e-3, rtol=1e-4
+    )
+
+
+def test_a_scaling_can_be_put_on_and_taken_off() -> None:
+    model, scaling = randomised(DENSE), RopeScaling(16.0, 128)
+    before, weights = model.cos.clone(), model.state_dict()
+    model.rescale(scaling)
+    assert model.config.rope_scaling == scaling and model.config.max_position_embeddings == 2048
+    assert model.cos.shape == (2048, 6) and "cos" not in weights
+    assert torch.equal(model.rescale(None).cos[:1024], before)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"factor": 0.5}, "rope_scaling.factor is 0.5"),
+        ({"original_max_position_embeddings": 0}, "rope_scaling.original_max_position_embeddings is 0"),
+        ({"beta_fast": 1.0}, "rope_scaling.beta_fast 1.0"),
+    ],
+)
+def test_an_impossible_scaling_is_refused_by_name(change: dict[str, float], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        RopeScaling(**({"factor": 4.0, "original_max_position_embeddings": 128} | change))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("config", [DENSE, MIXTURE], ids=["dense", "moe"])
 def test_documents_of_a_row_do_not_see_each_other(config: ModelConfig) -> None:
     model, lengths = randomised(config), [7, 1, 20]
@@ -145,12 +210,13 @@ def test_balance_loss_is_one_when_balanced_and_ignores_padding() -> None:
         torch.nn.init.zeros_(layer.mlp.gate.weight)  # type: ignore[union-attr]
     ids = torch.randint(0, 97, (1, 16), generator=torch.Generator().manual_seed(6))
     _, balanced = model(ids, torch.ones_like(ids))
-    torch.testing.assert_close(balanced, torch.ones(1))
+    torch.testing.assert_close(balanced.loss, torch.full((1,), MIXTURE.router_aux_loss_coef))
     skewed = randomised(MIXTURE)
     documents = torch.tensor([[1] * 10 + [0] * 6])
     _, padded = skewed(ids, documents)
     _, alone = skewed(ids[:, :10], documents[:, :10])
-    torch.testing.assert_close(padded, alone)
+    for part, expected in zip(padded, alone, strict=True):
+        torch.testing.assert_close(part, expected)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +226,7 @@ def test_balance_loss_is_one_when_balanced_and_ignores_padding() -> None:
         ({"num_key_value_heads": 3}, "model.num_key_value_heads"),
         ({"head_dim": 7}, "model.head_dim 7"),
         ({"use_moe": True, "num_experts_per_tok": 9}, "model.num_experts_per_tok 9"),
+        ({"num_shared_experts": -1}, "model.num_shared_experts is -1"),
     ],
 )
 def test_impossible_shapes_are_refused_by_name(change: dict[str, int], named: str) -> None:

@@ -65,6 +65,17 @@ def test_histogram_heights_are_proportional() -> None:
         plots.histogram("lengths", [], "sft")
 
 
+def test_a_grid_fills_its_cells_in_proportion() -> None:
+    root = parse(plots.grid("load", [[0.0, 1.0, 5.0], [2.0, 0.5, 0.5]], "sft"))
+    frames = [float(node.attrib["height"]) for node in root.iter("rect") if node.attrib.get("class") == "cell"]
+    fillings = [float(node.attrib["height"]) for node in root.iter("rect") if "class" not in node.attrib]
+    shares = [filling / frame for filling, frame in zip(fillings, frames, strict=True)]
+    assert shares == pytest.approx([0, 0.5, 1, 1, 0.25, 0.25], abs=0.01)
+    assert [node.text for node in root.iter("title")][:2] == ["layer 0, expert 0: 0.00", "layer 0, expert 1: 1.00"]
+    with pytest.raises(ValueError, match="at least one cell"):
+        plots.grid("load", [], "sft")
+
+
 def test_intervals_are_shares_of_the_width() -> None:
     root = parse(plots.intervals("scores", [Interval("sft", "sft", 0.5, 0.4321, 0.5678)]))
     dot = next(root.iter("circle"))

@@ -3,16 +3,24 @@
 import re
 import shutil
 import subprocess
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+import torch
 from dvc.utils.hydra import apply_overrides
 
-from minimind import config, declarations
+from minimind import config, declarations, files, optim
+from minimind.batches import Batches, Source
+from minimind.config import Runtime
+from minimind.model import Decoder
+from minimind.objectives.language import Language
+from minimind.rows import Rows, RowWriter
+from minimind.schedule import factor
 from minimind.sources import collection
+from minimind.train import TrainConfig, train
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted(ROOT.glob("profiles/*.yaml"))
@@ -21,6 +29,14 @@ PARAMS = {
     for name in declarations.stages((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
     if (params := getattr(import_module(f"stages.{name}"), "Params", None))
 }
+
+
+PRESETS = {"pretrain": "model", "distill": "student"}  # stage → its section that names a preset
+
+
+def preset(stage: str, path: Path) -> Path | None:
+    """The file that the stage is given on its command line."""
+    return config.preset(PRESETS[stage], path) if stage in PRESETS else None
 
 
 def committed(path: str) -> str | None:
@@ -38,8 +54,8 @@ def keys(value: Any, prefix: str = "") -> set[str]:
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_every_stage_can_read_the_profile(path: Path) -> None:
-    for params in PARAMS.values():
-        config.load(params, path)
+    for stage, params in PARAMS.items():
+        config.load(params, path, preset(stage, path))
     config.runtime(path)
     for name, entries in config.read(path)["data"].items():
         for number, entry in enumerate(entries):
@@ -57,7 +73,7 @@ def test_the_profile_has_every_key_that_there_is_and_no_other(path: Path) -> Non
             if is_dataclass(hint):
                 missing = {field.name for field in fields(hint)} - set(config.read(path)[section])
                 # How large the vocabulary is, the tokenizer decides.
-                assert missing == ({"vocab_size"} if section in ("model", "student") else set()), section
+                assert missing == ({"vocab_size"} if section in PRESETS.values() else set()), section
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
@@ -73,3 +89,60 @@ def test_dvc_changes_one_value_and_no_comment(path: Path, tmp_path: Path) -> Non
 def test_the_committed_params_are_the_atlas() -> None:
     """In git's HEAD, so that it holds too while somebody tries other values."""
     assert committed("params.yaml") == committed("profiles/atlas.yaml")
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_a_training_step_of_the_full_size_is_well_formed(path: Path) -> None:
+    """Every shape of forward pass, gradients and optimizer at the profile's own sizes, without storage or numbers."""
+    params = config.load(PARAMS["pretrain"], path, preset("pretrain", path))
+    row_length = config.read(path)["pack"]["max_seq_len"]
+    assert row_length <= params.model.max_position_embeddings
+    model = Decoder(params.model.with_vocabulary(config.read(path)["tokenizer"]["vocab_size"])).to("meta")
+    rows = config.runtime(path).micro_batch_size or params.pretrain.batch_size
+    ids = torch.zeros(rows, row_length, dtype=torch.int64, device="meta")
+    loss, _ = Language()(model, {"ids": ids, "targets": ids, "documents": ids})
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    recipe: TrainConfig = params.pretrain
+    optim.build(
+        model, recipe.optimizer, recipe.learning_rate, recipe.matrix_learning_rate, recipe.betas, recipe.momentum,
+        recipe.weight_decay,
+    )  # fmt: skip
+    assert 0 < factor(0, 1000, recipe.schedule, recipe.warmup_steps, recipe.decay_share, 0.0) <= 1
+
+
+class Forgetful:
+    """Stands where `resume.Resume` does, and where a run does: keeps nothing."""
+
+    folder, stop_requested = Path(), False
+
+    def save(self, step: int, state: dict[str, Any]) -> None: ...
+
+    def load(self) -> None: ...
+
+    def log(self, step: int, metrics: dict[str, float]) -> None: ...
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_the_first_step_of_a_shrunken_model_is_taken(path: Path, tmp_path: Path) -> None:
+    """The profile's architecture and recipe on toy rows; shrunk are width, depth, vocabulary, row length and batch."""
+    params = config.load(PARAMS["pretrain"], path, preset("pretrain", path))
+    tiny = replace(
+        params.model, hidden_size=64, num_hidden_layers=2, intermediate_size=96, head_dim=None,
+        moe_intermediate_size=None, max_position_embeddings=32, vocab_size=64,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
+    with RowWriter(tmp_path / "train.arrow", 32, 64) as writer:
+        for start in range(8):
+            tokens = [start + number % 50 for number in range(30)]
+            writer.add([(tokens, [1] * 30, 30)])
+    files.write_manifest(tmp_path)
+    model = Decoder(tiny).initialise(0)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    recipe = replace(params.pretrain, batch_size=4, steps=1, epochs=0.0, warmup_steps=0)
+    train(
+        model, Language(), Batches([Source(Rows.open(tmp_path, "train"))], 4, 1), recipe, validate=lambda model: {},
+        resume=Forgetful(), run=Forgetful(),  # type: ignore[arg-type]
+        runtime=Runtime("cpu", "float32", 1, 0, "off", 1, 8), curve=tmp_path / "curve.tsv",
+    )  # fmt: skip
+    assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

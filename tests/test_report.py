@@ -139,6 +139,18 @@ def test_numbers_are_those_of_the_inputs(tmp_path: Path) -> None:
     assert "| dpo | 40 | 1,600 | 0.6875 accuracy |" in texts[".md"]
 
 
+def test_dead_experts_are_named_and_all_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    curve = "step\ttokens\tloss\trouter_entropy\tload_0_0\tload_0_1\tload_1_0\tload_1_1\n"
+    lines = "20\t800\t7\t0.6\t0\t2\t1\t1\n40\t1600\t6\t0.5\t1.25\t0.75\t2\t0.001\n"
+    monkeypatch.setitem(CURVES, "sft", curve + lines)
+    texts = make(tmp_path)
+    assert "- expert 1 of layer 1 of sft is dead: hardly any token visits it." in texts[".md"]
+    assert texts[".md"].count(" is dead") == 1, "it is the end that counts"
+    page = texts[".html"]
+    assert "experts of sft" in page and "layer 0, expert 0: 1.25" in page and "dead: expert 1 of layer 1" in page
+    assert "router entropy" in page and "load 0 0" not in page, "one picture for all of them"
+
+
 def test_comparison_by_hand(tmp_path: Path) -> None:
     """Counts read off CHECKPOINTS, tests by scipy, Holm's steps written out."""
     findings = report.read(*write(tmp_path, CHECKPOINTS))

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,15 +58,18 @@ class Pipeline:
         folder.mkdir()
         self.environment = os.environ | {"PYTHONPATH": str(ROOT), "SHELL": "/bin/sh", "OMP_NUM_THREADS": "1"}
         (folder / "stage.py").write_text(STAGE)
+        (folder / "b.txt").write_text("b")
         (folder / "data").mkdir()
         for name in ("b", "a-b", "a b", "é"):
             (folder / "data" / name).write_text(name)
         (folder / "data" / "a").mkdir()
         (folder / "data" / "a" / "c").write_text("c")
-        (folder / "params.yaml").write_text("nested: {rate: 1e-3, list: [1, on, null]}\nunused: 1\nfactor: 31\n")
+        (folder / "params.yaml").write_text(
+            "nested: {rate: 1e-3, list: [1, on, null], name: b.txt}\nunused: 1\nfactor: 31\n"
+        )
         stage = {
-            "cmd": f"{sys.executable} stage.py",
-            "deps": ["stage.py", "data"],
+            "cmd": f"{sys.executable} stage.py ${{nested.name}}",  # DVC fills in what it reads from params.yaml
+            "deps": ["stage.py", "data", "${nested.name}"],
             "params": ["factor", "nested.rate", {"params.yaml": ["nested.list"]}],
             "outs": ["out"],
         }
@@ -235,6 +239,39 @@ def test_torn_states_are_passed_over(task: Path, capsys: pytest.CaptureFixture[s
         assert resume.load() is None
 
 
+def test_a_state_is_taken_as_it_was_when_saved(task: Path) -> None:
+    """Though it is written while the caller changes its tensors."""
+    weights = torch.zeros(1 << 20)
+    with Resume("toy") as resume:
+        for step in range(1, 4):
+            weights.fill_(step)
+            resume.save(step, {"weights": weights, "list": [step]})
+            weights.fill_(-1)
+        state = resume.load()
+        assert state is not None and state["list"] == [3] and bool((state["weights"] == 3).all())
+
+
+@pytest.mark.parametrize("then", ["wait", "save", "load", "leave"])
+def test_a_state_that_cannot_be_written_is_no_secret(task: Path, then: str) -> None:
+    with pytest.raises(FileNotFoundError, match="partial"), Resume("toy", "part") as resume:
+        shutil.rmtree(resume.folder)
+        resume.save(1, {})
+        if then == "wait":
+            resume.wait()
+        elif then == "save":
+            resume.save(2, {})
+        elif then == "load":
+            resume.load()
+    assert not (resume.folder / "finished").exists()
+
+
+def test_a_reader_waits_for_the_same_signals_and_writes_nothing(task: Path) -> None:
+    with Resume("toy", reader=True) as resume:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert resume.stop_requested
+    assert not (task / ".resume").exists()
+
+
 def test_parts_of_a_stage_keep_apart(task: Path) -> None:
     with Resume("toy", "student") as student, Resume("toy", "control") as control:
         student.save(1, {"name": "student"})
@@ -269,8 +306,8 @@ def test_signals_ask_to_stop(task: Path) -> None:
 
 
 def test_undeclared_and_template_stages_are_refused(task: Path) -> None:
-    Path("dvc.yaml").write_text("stages: {b: {foreach: [1], do: {cmd: x}}, c: {cmd: 'x ${a}'}}")
-    for stage, message in {"a": "no stage `a`", "b": "`b` is a template", "c": "`c` is a template"}.items():
+    Path("dvc.yaml").write_text("stages: {b: {foreach: [1], do: {cmd: x}}, c: {cmd: 'x ${absent}'}}")
+    for stage, message in {"a": "no stage `a`", "b": "`b` is a template", "c": "there is no `absent`"}.items():
         with pytest.raises(config.ConfigError, match=message):
             fingerprint(stage, Path())
 

@@ -54,6 +54,20 @@ def script(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
     return write
 
 
+def test_positions_can_be_stretched(
+    folder: Path, script: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = script("Yes.")
+    question = "the sea " * 300  # more tokens than the model has positions
+    assert cli.main(["chat", str(folder), question]) == 1
+    assert "the model has room for 312" in capsys.readouterr().err
+    assert cli.main(["chat", "--rope-scaling", "4:512", str(folder), question]) == 0
+    assert 312 < len(prompts[0]) < 2048
+    for text in ("4", "4:x", "0.5:512"):
+        assert cli.main(["chat", "--rope-scaling", text, str(folder), "Hello"]) == 1
+        assert f"--rope-scaling {text}: expected FACTOR:LENGTH" in capsys.readouterr().err
+
+
 def test_a_transcript(folder: Path, script: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     prompts = script("<think>France, so Paris.</think>It is Paris.", "巴黎。\n是的。")
     assert cli.main(["chat", str(folder), "What is the capital?", "首都?", "--system", "Be brief."]) == 0

@@ -22,6 +22,10 @@ from minimind.rows import Rows, RowWriter
 from minimind.train import TrainConfig, TrainingError, curve_text, train
 
 MODEL = ModelConfig(32, 2, 4, 2, 48, qk_norm_init=1.6, vocab_size=64)
+MIXTURE = replace(
+    MODEL, use_moe=True, num_experts=4, num_experts_per_tok=2, num_shared_experts=1, moe_intermediate_size=16,
+    router_aux_loss_coef=0.01, router_bias_rate=0.01,
+)  # fmt: skip
 CONFIG = TrainConfig(batch_size=8, steps=12, warmup_steps=2, log_every=2, validate_every=4, save_every=5)
 RUNTIME = Runtime(device="cpu", dtype="float32", threads=1, compile="off")
 
@@ -77,10 +81,15 @@ def rows(tmp_path: Path) -> Rows:
 
 
 def run(
-    rows: Rows, tmp_path: Path, states: States, config: TrainConfig = CONFIG, runtime: Runtime = RUNTIME
+    rows: Rows,
+    tmp_path: Path,
+    states: States,
+    config: TrainConfig = CONFIG,
+    runtime: Runtime = RUNTIME,
+    shape: ModelConfig = MODEL,
 ) -> Decoder:
     states.path = str(tmp_path / "state.pt")
-    model = Decoder(MODEL).initialise(0)
+    model = Decoder(shape).initialise(0)
     batches = Batches([Source(rows)], config.batch_size, 1)
     train(
         model, Language(), batches, config, validate=lambda model: {"number": float(model.num_parameters())},
@@ -113,6 +122,41 @@ def test_an_interrupted_run_ends_with_the_same_bits(rows: Rows, tmp_path: Path, 
     assert not (tmp_path / "curve.tsv").exists()
     assert digest(run(rows, tmp_path, states)) == whole
     assert (tmp_path / "curve.tsv").read_bytes() == curve
+
+
+def test_an_interrupted_mixture_ends_with_the_same_bits_and_biases(rows: Rows, tmp_path: Path) -> None:
+    whole = run(rows, tmp_path, States(), shape=MIXTURE)
+    header, *lines = [line.split("\t") for line in (tmp_path / "curve.tsv").read_text().splitlines()]
+    loads = [[float(line[header.index(f"load_1_{expert}")]) for expert in range(4)] for line in lines]
+    assert all(sum(row) == pytest.approx(4, abs=1e-3) for row in loads)
+    assert {"router_loss", "router_entropy", "load_0_0"} < set(header)
+    states = States(4)
+    with pytest.raises(SystemExit):
+        run(rows, tmp_path, states, shape=MIXTURE)
+    continued = run(rows, tmp_path, states, shape=MIXTURE)
+    assert digest(continued) == digest(whole)
+    bias = "model.layers.1.mlp.gate.e_score_correction_bias"
+    assert whole.state_dict()[bias].any() and torch.equal(whole.state_dict()[bias], continued.state_dict()[bias])
+
+
+def test_dead_experts_are_named_at_validation(
+    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A router whose one score is above the others whatever it reads."""
+    initialise = Decoder.initialise
+
+    def lopsided(model: Decoder, seed: int) -> Decoder:
+        initialise(model, seed)
+        for layer in model.model.layers:
+            layer.mlp.gate.e_score_correction_bias[:2] = 9.0  # type: ignore[union-attr, operator, index]
+        return model
+
+    monkeypatch.setattr(Decoder, "initialise", lopsided)
+    shape = replace(MIXTURE, router_bias_rate=1e-6)
+    config = replace(CONFIG, steps=2, validate_every=2)
+    run(rows, tmp_path, States(), config, shape=shape)
+    err = capsys.readouterr().err
+    assert "curve: expert 2 of layer 0 is dead" in err and "expert 0 of layer" not in err
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
@@ -155,8 +199,9 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_overwritten(rows: Ro
     assert not (tmp_path / "curve.tsv").exists()
 
 
-def test_compiled_and_eager_agree(rows: Rows) -> None:
-    model = Decoder(MODEL).initialise(0)
+@pytest.mark.parametrize("shape", [MODEL, MIXTURE], ids=["dense", "moe"])
+def test_compiled_and_eager_agree(shape: ModelConfig, rows: Rows) -> None:
+    model = Decoder(shape).initialise(0)
     batch = Batches([Source(rows)], 8, 1).at(0)
     losses = {}
     for mode in ("on", "off"):

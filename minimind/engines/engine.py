@@ -40,3 +40,9 @@ class Engine(Protocol):
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take up a state, of any engine."""
+
+    def whole(self) -> Decoder:
+        """A model with all weights, to measure with; every process gets one. It is not to be changed."""
+
+    def finish(self) -> None:
+        """Training is over: leave the model that was passed in with all trained weights, as a plain one."""

@@ -66,16 +66,22 @@ class Replicas:
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
 
+    def whole(self) -> Decoder:
+        """As `Engine.whole` says."""
+        return self.model
+
+    def finish(self) -> None:
+        """As `Engine.finish` says."""
+
 
 def forward_function(
     model: Decoder, objective: Objective, runtime: Runtime, tokens: int
 ) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
     """The objective on this model, compiled where that pays.
 
-    With `runtime.compile: auto` a run is compiled if it is long (the eager loop would need minutes), the model is dense
-    (routing tokens to experts has no static shapes) and there are a C++ compiler and Python's headers, but not where
-    the CPU kernels do more than the compiler. The choice depends on the run and the machine, never on a clock, so that
-    equal runs take equal paths.
+    With `runtime.compile: auto` a run is compiled if it is long (the eager loop would need minutes) and there are a C++
+    compiler and Python's headers, but not where the CPU kernels do more than the compiler. The choice depends on the
+    run and the machine, never on a clock, so that equal runs take equal paths.
     """
 
     def forward(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -85,7 +91,7 @@ def forward_function(
     long = 6.0 * model.num_parameters() * tokens > (1e13 if model.cos.device.type == "cpu" else 1e16)
     compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
     headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
-    worthwhile = long and compiler and headers and not model.config.use_moe and not kernels
+    worthwhile = long and compiler and headers and not kernels
     if runtime.compile == "on" or (runtime.compile == "auto" and worthwhile):
         return torch.compile(forward, fullgraph=True, dynamic=False)
     return forward

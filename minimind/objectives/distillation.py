@@ -58,13 +58,13 @@ class Distillation:
         return int((batch["targets"] != IGNORE).sum())
 
     def __call__(self, model: Decoder, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Summed loss, with the router's balance loss counted once per target token.
+        """Summed loss, with the routers' loss counted once per target token.
 
         batch["teacher_ids"] (B, T, k) integers and batch["teacher_logprobs"] (B, T, k + 1), as of `topk_kl`; what
         they hold at positions without a target is ignored, if finite.
         """
         targets = batch["targets"]
-        hidden, balance = model(batch["ids"], batch["documents"])
+        hidden, routing = model(batch["ids"], batch["documents"])
         logits = model.logits(hidden)
         cross_entropy = -token_logprobs(logits, targets).sum()
         loss = (1 - self.alpha) * cross_entropy
@@ -73,9 +73,10 @@ class Distillation:
             divergence = divergence_sum(logits, batch, self.temperature)
             loss = loss + self.alpha * self.temperature**2 * divergence
             metrics["divergence"] = divergence.detach()
-        if model.config.use_moe:
-            tokens_per_row = (targets != IGNORE).sum(1)
-            loss = loss + model.config.router_aux_loss_coef * (balance * tokens_per_row).sum()
+        if routing is not None:
+            router_loss, router_metrics = routing.summed((targets != IGNORE).sum(1))
+            loss = loss + router_loss
+            metrics |= router_metrics
         return loss, metrics
 
 

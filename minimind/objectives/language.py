@@ -19,14 +19,15 @@ class Language:
         return int((batch["targets"] != IGNORE).sum())
 
     def __call__(self, model: Decoder, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Summed loss of the batch, with the router's balance loss counted once per target token."""
-        hidden, balance = model(batch["ids"], batch["documents"])
+        """Summed loss of the batch, with the routers' loss counted once per target token."""
+        hidden, routing = model(batch["ids"], batch["documents"])
         targets = batch["targets"]
         loss = cross_entropy_sum(hidden, model.output_weight, targets)
-        if model.config.use_moe:
-            tokens_per_row = (targets != IGNORE).sum(1)
-            loss = loss + model.config.router_aux_loss_coef * (balance * tokens_per_row).sum()
-        return loss, {}
+        metrics: dict[str, Tensor] = {}
+        if routing is not None:
+            router_loss, metrics = routing.summed((targets != IGNORE).sum(1))
+            loss = loss + router_loss
+        return loss, metrics
 
 
 @torch.no_grad()

@@ -45,14 +45,14 @@ class Preference:
         return int((batch["documents"].amax(1) // 2).sum())
 
     def __call__(self, model: Decoder, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Summed loss of the pairs, with the router's balance loss counted once per pair.
+        """Summed loss of the pairs, with the routers' loss counted once per pair.
 
         batch["reference"] (B, M) fp32 holds the reference's log-probability of each document.
         """
         targets, documents, reference = batch["targets"], batch["documents"], batch["reference"]
         rows, max_documents = reference.shape
         assert max_documents % 2 == 0, "rows of preferences hold pairs"
-        hidden, balance = model(batch["ids"], documents)
+        hidden, routing = model(batch["ids"], documents)
         policy = sequence_logprobs(model.logits(hidden), targets, documents, max_documents)
         lengths = document_sums((targets != IGNORE).to(policy.dtype), documents, max_documents).clamp(min=1)
         nll = -(policy / lengths)[:, 0::2]
@@ -74,8 +74,10 @@ class Preference:
         real = torch.arange(max_documents // 2, device=documents.device) < pairs_per_row
         sums = {name: torch.where(real, value, 0).sum() for name, value in values.items()}
         total = sums.pop("loss")
-        if model.config.use_moe:
-            total = total + model.config.router_aux_loss_coef * (balance * pairs_per_row[:, 0]).sum()
+        if routing is not None:
+            router_loss, router_metrics = routing.summed(pairs_per_row[:, 0])
+            total = total + router_loss
+            sums |= router_metrics
         return total, {name: value.detach() for name, value in sums.items()}
 
 

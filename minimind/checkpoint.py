@@ -169,7 +169,7 @@ def huggingface_config(model: ModelConfig) -> dict[str, Any]:
 
 
 def special_ids(tokenizer: Path) -> dict[str, int]:
-    """`bos_token_id`, `eos_token_id` and `pad_token_id` of the tokenizer in this folder."""
+    """`bos_token_id`, `eos_token_id` and `pad_token_id` of the tokenizer in this folder, as far as it has them."""
     names = files.read_json(tokenizer / "tokenizer_config.json")
     ids = {entry["content"]: entry["id"] for entry in files.read_json(tokenizer / "tokenizer.json")["added_tokens"]}
-    return {f"{role}_id": ids[names[role]] for role in ("bos_token", "eos_token", "pad_token")}
+    return {f"{role}_id": ids[names[role]] for role in ("bos_token", "eos_token", "pad_token") if names.get(role)}

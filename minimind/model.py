@@ -85,7 +85,7 @@ class ModelConfig:
     num_experts_per_tok: int = 1
     num_shared_experts: int = 0  # that every token visits besides; their weights lie together as one wider expert
     moe_intermediate_size: int | None = None  # of one expert; None: intermediate_size
-    norm_topk_prob: bool = True  # a token's weights add up to 1, where it visits two experts or more
+    norm_topk_prob: bool | None = None  # whether a token's weights add up to 1; None: where it visits two or more
     router_aux_loss_coef: float = 5e-4
     router_aux_loss_per: Literal["sequence", "batch"] = "sequence"  # what is to be balanced within itself
     router_z_loss_coef: float = 0.0  # of the squared log-sum of the gate's exponentials
@@ -141,11 +141,10 @@ class ModelConfig:
 
     @property
     def normalises_weights(self) -> bool:
-        """Whether the weights of a token's experts add up to 1.
-
-        Never with one expert a token: the constant 1 would starve the router of gradient.
+        """`norm_topk_prob`, resolved: where a token visits one expert, its normalised weight would be the constant 1,
+        and starve the router of gradient; imported models may have been trained like that.
         """
-        return self.norm_topk_prob and self.num_experts_per_tok > 1
+        return self.num_experts_per_tok > 1 if self.norm_topk_prob is None else self.norm_topk_prob
 
 
 def document_mask(documents: Tensor) -> Tensor:

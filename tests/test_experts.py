@@ -41,7 +41,7 @@ def reference(mixture: MixtureOfExperts, x: Tensor) -> Tensor:
         probabilities = torch.softmax(mixture.gate.weight @ token, 0)
         preferences = probabilities.detach() + (mixture.gate.e_score_correction_bias if config.router_bias_rate else 0)
         chosen = sorted(range(config.num_experts), key=lambda e: -preferences[e].item())[: config.num_experts_per_tok]
-        whole = sum(probabilities[e] for e in chosen) if config.norm_topk_prob and len(chosen) > 1 else 1.0
+        whole = sum(probabilities[e] for e in chosen) if config.norm_topk_prob is not False and len(chosen) > 1 else 1.0
         out = torch.zeros_like(token)
         for e in chosen:
             expert = mixture.experts[e]
@@ -122,8 +122,8 @@ def test_the_operators_keep_their_promises_to_autograd_and_compilers() -> None:
 
 
 def test_a_router_of_single_experts_learns_from_the_output() -> None:
-    """Normalised weights of one expert would be the constant 1."""
-    mixture = block(num_experts_per_tok=1, norm_topk_prob=True)
+    """Normalised weights of one expert would be the constant 1, so they are not normalised unless told to be."""
+    mixture = block(num_experts_per_tok=1)
     mixture(inputs(), torch.ones(3, 9, dtype=torch.bool))[0].sum().backward()
     assert mixture.gate.weight.grad is not None and mixture.gate.weight.grad.abs().sum() > 0
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from minimind import checkpoint, files
 from minimind.errors import UserError
 
-KINDS = ("llama", "qwen3", "qwen3_moe")
+KINDS = ("llama", "qwen3", "qwen3_moe")  # what more than transformers has a network for
 
 
 class ExportError(UserError):
@@ -48,28 +48,25 @@ class Contents:
         """The id of `bos`, `eos` or `pad`, None where the checkpoint has none."""
         return self.config.get(f"{role}_token_id")
 
+    def check_kind(self, form: str) -> None:
+        """Raise ExportError, naming the format `form`, for a kind of model or of positions that only hf can hold."""
+        for key, value, known in (
+            ("model_type", self.config["model_type"], KINDS),
+            ("rope_type", self.rope["rope_type"], ("default", "yarn")),
+        ):
+            if value not in known:
+                raise ExportError(
+                    f"{self.folder / 'config.json'}: {key} is {value!r}, and what can be written to {form} is "
+                    f"{', '.join(known)}: use --to hf"
+                )
+
 
 def read(folder: Path) -> Contents:
-    """The checkpoint in `folder`.
-
-    Raises files.CorruptError if a file differs from the manifest, ExportError for a kind of model that no exporter
-    knows.
-    """
+    """The checkpoint in `folder`. Raises files.CorruptError if a file differs from the manifest."""
     files.verify_manifest(folder)
-    config = files.read_json(folder / "config.json")
-    if config["model_type"] not in KINDS:
-        raise ExportError(
-            f"{folder / 'config.json'}: model_type is {config['model_type']!r}; what can be exported is "
-            f"{', '.join(KINDS)}"
-        )
-    if config["rope_parameters"]["rope_type"] not in ("default", "yarn"):
-        raise ExportError(
-            f"{folder / 'config.json'}: rope_type {config['rope_parameters']['rope_type']!r} is not exported, "
-            "only default and yarn are"
-        )
     return Contents(
         folder,
-        config,
+        files.read_json(folder / "config.json"),
         files.read_json(folder / "generation_config.json"),
         {name: tensor.float() for name, tensor in load_file(folder / checkpoint.WEIGHTS).items()},
         files.read_json(folder / "tokenizer.json"),

@@ -64,6 +64,7 @@ def write(contents: Contents, path: Path, quantize: str = "f32") -> None:
     """
     if quantize not in KINDS:
         raise ExportError(f"there is no {quantize!r} here: --quantize takes one of {', '.join(KINDS)}")
+    contents.check_kind("GGUF")
     described = vocabulary.describe(contents)
     tensors = _tensors(contents)
     with files.file(path) as partial:

@@ -23,6 +23,7 @@ def write(contents: Contents, folder: Path, dtype: str) -> None:
         save_file({key: value.to(kind) for key, value in contents.tensors.items()}, partial / checkpoint.WEIGHTS,
                   {"format": "pt"})  # fmt: skip
         files.write_json(partial / "config.json", contents.config | {"torch_dtype": name, "dtype": name})
-        for file in ("generation_config.json", *checkpoint.TOKENIZER_FILES):
-            (partial / file).write_bytes((contents.folder / file).read_bytes())
+        for file in manifest["files"]:  # the tokenizer's, and the code of a class that transformers has not
+            if not (partial / file).exists():
+                (partial / file).write_bytes((contents.folder / file).read_bytes())
         files.write_manifest(partial, {"model": manifest["model"], "lineage": lineage})

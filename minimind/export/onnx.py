@@ -30,7 +30,11 @@ MAX_FILE_BYTES = 1 << 30  # protobuf ends at 2 GiB; above this, weights go into 
 
 
 def write(contents: Contents, folder: Path) -> None:
-    """Write `folder`/onnx/model.onnx with the tokenizer and the configuration beside it, atomically, in fp32."""
+    """Write `folder`/onnx/model.onnx with the tokenizer and the configuration beside it, atomically, in fp32.
+
+    Raises ExportError for a kind of model that is not written to ONNX.
+    """
+    contents.check_kind("ONNX")
     graph = Graph()
     Network(graph, contents, checkpoint.load(contents.folder)).build()
     model = graph.model()

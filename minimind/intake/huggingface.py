@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from minimind import files
+from minimind.config import parse
 from minimind.intake.origin import IntakeError
-from minimind.model import ModelConfig
+from minimind.model import ModelConfig, RopeScaling
 
 # What each class takes for a key that config.json leaves out.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -78,15 +79,12 @@ def read(folder: Path) -> Foreign:
 
 
 def translate(described: dict[str, Any], path: Path) -> ModelConfig:
-    """Our description of the model that the config.json at `path` describes. Raises IntakeError naming the key."""
+    """Our description of the model that the config.json at `path` describes. Raises UserError naming the key."""
     kind = described.get("model_type")
     if kind not in DEFAULTS:
         raise IntakeError(f"{path}: model_type is {kind!r}; what can be imported is {', '.join(DEFAULTS)}")
     # transformers 4 writes rope_theta and rope_scaling, 5 writes rope_parameters.
     rope = described.get("rope_parameters") or described.get("rope_scaling") or {}
-    scaling = rope.get("rope_type", rope.get("type", "default"))
-    if scaling != "default":
-        raise IntakeError(f"{path}: positions are scaled by {scaling!r} (rope_scaling), which our model can't do")
     theta, other = (part.get("rope_theta") for part in (rope, described))
     if None not in (theta, other) and theta != other:
         raise IntakeError(f"{path}: rope_theta is {other} in one place and {theta} in another: correct one of them")
@@ -98,6 +96,7 @@ def translate(described: dict[str, Any], path: Path) -> ModelConfig:
         if layer != "full_attention":
             raise IntakeError(f"{path}: layer_types asks for {layer}, and our model attends to everything")
     values = DEFAULTS[kind] | values
+    scaling = _scaling(rope, path)
     try:
         experts = {}
         if kind == "qwen3_moe":
@@ -116,6 +115,7 @@ def translate(described: dict[str, Any], path: Path) -> ModelConfig:
             head_dim=values.get("head_dim"),
             max_position_embeddings=values["max_position_embeddings"],
             rope_theta=float(values["rope_theta"]),
+            rope_scaling=scaling,
             rms_norm_eps=float(values["rms_norm_eps"]),
             qk_norm=kind != "llama",
             tie_word_embeddings=values.get("tie_word_embeddings", False),
@@ -127,6 +127,21 @@ def translate(described: dict[str, Any], path: Path) -> ModelConfig:
         raise IntakeError(f"{path}: {error.args[0]} is missing") from None
     except ValueError as error:
         raise IntakeError(f"{path}: {error}") from error
+
+
+def _scaling(rope: dict[str, Any], path: Path) -> RopeScaling | None:
+    """How positions are stretched. Raises IntakeError for another way than YaRN's, ConfigError for its numbers."""
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "yarn":
+        raise IntakeError(f"{path}: positions are scaled by {kind!r} (rope_scaling), and our model knows yarn only")
+    numbers = {
+        key: value
+        for key, value in rope.items()
+        if key not in ("rope_type", "type", "rope_theta", *FIXED) and value is not None
+    }
+    return parse(RopeScaling, numbers, path, "rope_scaling")
 
 
 def _weight_files(folder: Path) -> list[str]:

@@ -46,7 +46,7 @@ def _refuse_others(weights: dict[str, Tensor], path: Path) -> None:
     """Raise IntakeError, saying what it is, for a file of MiniMind's that is something else."""
     for part, what in (
         (".lora.", "it is an adapter (LoRA): merge it into its model first"),
-        ("shared_experts", "it has shared experts, as MiniMind2-MoE, which our model has not"),
+        ("shared_experts", "it has shared experts, as MiniMind2-MoE, and those are not imported"),
         ("vision_", "it is a model that sees"),
     ):
         if any(part in name for name in weights):

@@ -1,6 +1,7 @@
 """The subcommand: what it writes where, what it says, and what it refuses."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,20 @@ def test_hf_is_a_checkpoint_in_another_dtype(
         torch.testing.assert_close(other, one, rtol=tolerance, atol=2**-24 if tolerance else 0)
     lineage = files.read_manifest(Path("small"))["lineage"]
     assert lineage["inputs"] == {"checkpoint": checkpoint.digest(source)}
+
+
+def test_a_class_of_our_own_goes_to_hf_with_its_code(
+    checkpoints: dict[str, Path], tokenizer_folder: Path, text: Path, capsys: Output
+) -> None:
+    config = replace(checkpoint.load(checkpoints["experts"]).config, num_shared_experts=1)
+    checkpoint.save(Path("shared"), checkpoint.Decoder(config), tokenizer_folder, {})
+    for kind in ("gguf", "ollama", "onnx"):
+        assert cli.main(["export", "shared", "--to", kind]) == 1
+        assert "model_type is 'minimind', and what can be written to" in capsys.readouterr().err
+    assert cli.main(["export", "shared", "--dtype", "bf16", "--out", "small"]) == 0
+    theirs = AutoModelForCausalLM.from_pretrained("small", trust_remote_code=True, dtype="auto")
+    ours = checkpoint.load(Path("small"))
+    assert theirs.dtype == torch.bfloat16 and theirs.num_parameters() == ours.num_parameters()
 
 
 def test_ollama_finds_its_file_and_its_template(checkpoints: dict[str, Path], text: Path, capsys: Output) -> None:

@@ -186,8 +186,8 @@ def test_what_llama_cpp_can_not_hold_is_refused_by_name(checkpoints: dict[str, P
         gguf.write(reading.read(yarn(tmp_path / "a", checkpoints["qwen3"], beta_fast=16)), tmp_path / "x")
     with pytest.raises(ExportError, match=r"attention_factor is 1\.0, and llama.cpp has 1\.138629"):
         gguf.write(reading.read(yarn(tmp_path / "b", checkpoints["qwen3"], attention_factor=1.0)), tmp_path / "x")
-    with pytest.raises(ExportError, match="rope_type 'llama3'"):
-        reading.read(yarn(tmp_path / "c", checkpoints["qwen3"], rope_type="llama3"))
+    with pytest.raises(ExportError, match="rope_type is 'llama3', and what can be written to GGUF"):
+        gguf.write(reading.read(yarn(tmp_path / "c", checkpoints["qwen3"], rope_type="llama3")), tmp_path / "x")
     contents = reading.read(checkpoints["llama"])
     contents.tensors["model.layers.0.self_attn.q_proj.bias"] = torch.zeros(64)
     with pytest.raises(ExportError, match=r"q_proj\.bias has no place"):

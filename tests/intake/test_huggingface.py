@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from minimind import checkpoint, cli, files
+from minimind.errors import UserError
 from minimind.intake import huggingface, parity
 from minimind.intake.origin import IntakeError
 
@@ -24,6 +25,9 @@ SHAPE: dict[str, Any] = {
 }  # fmt: skip
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 32}
 ROPE = {"rope_type": "default", "rope_theta": 5e5}
+YARN = {
+    "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32, "beta_fast": 16.0,
+}  # fmt: skip
 CONFIGS: dict[str, Callable[[], Any]] = {
     "llama": lambda: transformers.LlamaConfig(**SHAPE, rope_parameters=ROPE, tie_word_embeddings=True),
     "qwen3": lambda: transformers.Qwen3Config(**SHAPE, head_dim=16, rms_norm_eps=1e-5),
@@ -32,6 +36,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "top-1": lambda: transformers.Qwen3MoeConfig(
         **SHAPE, **(EXPERTS | {"num_experts_per_tok": 1}), norm_topk_prob=True
     ),
+    "stretched": lambda: transformers.Qwen3Config(**SHAPE, head_dim=32, rope_parameters=YARN),
 }
 
 
@@ -116,6 +121,8 @@ def test_what_stands_on_the_hub_is_fetched_and_its_commit_recorded(
         ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding_attention"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "scaled by 'llama3'"),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2}}, "scaled by 'linear'"),
+        ({"rope_parameters": YARN | {"mscale": 0.7}}, "rope_scaling.mscale"),
+        ({"rope_parameters": YARN | {"factor": None}}, "factor"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
         ({"rope_parameters": ROPE | {"partial_rotary_factor": 0.25}}, "partial_rotary_factor is 0.25"),
         ({"rope_parameters": ROPE, "rope_theta": 1e4}, r"rope_theta is 10000\.0 in one place and 500000\.0"),
@@ -129,7 +136,7 @@ def test_what_stands_on_the_hub_is_fetched_and_its_commit_recorded(
 def test_what_our_model_can_not_do_is_refused_by_name(change: dict[str, Any], says: str) -> None:
     described = CONFIGS["qwen3"]().to_dict()
     assert huggingface.translate(described, Path("config.json")).qk_norm
-    with pytest.raises(IntakeError, match=f"config.json: .*{says}"):
+    with pytest.raises(UserError, match=f"config.json: .*{says}"):
         huggingface.translate(described | change, Path("config.json"))
 
 

@@ -114,7 +114,8 @@ def checkpoints(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory
 class Hub(ThreadingHTTPServer):
     """A stand-in for the Hugging Face hub: one commit a repository, files whole. `files[repository][path]` is content.
 
-    It speaks what huggingface_hub asks of it: repositories/create, preupload, LFS batch, commit; revision and resolve.
+    It speaks what huggingface_hub asks of it: repositories/create, preupload, LFS batch, commit; revision, tree and
+    resolve.
     """
 
     def __init__(self) -> None:
@@ -190,6 +191,12 @@ class HubRequest(BaseHTTPRequestHandler):
             self.answer(
                 {"commitUrl": f"{hub.address}/{match[1]}/commit/{commit}", "commitOid": commit, "hookOutput": ""}
             )
+        elif (match := re.fullmatch(r"/api/models/(.+?)/tree/(\w+)", path)) and match[1] in hub.files:
+            listing = hub.files[match[1]].items()
+            self.answer([
+                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                for name, content in listing
+            ])  # fmt: skip
         elif (match := re.fullmatch(r"/api/models/(.+?)(?:/revision/(.+))?", path)) and match[1] in hub.files:
             names = [{"rfilename": name} for name in sorted(hub.files[match[1]])]
             self.answer({"id": match[1], "sha": hub.commit(match[1]), "siblings": names})
@@ -214,6 +221,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        template = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files go by LFS, as to a mirror
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))

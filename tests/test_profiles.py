@@ -120,6 +120,8 @@ class Forgetful:
 
     def load(self) -> None: ...
 
+    def wait(self) -> None: ...
+
     def log(self, step: int, metrics: dict[str, float]) -> None: ...
 
 
@@ -135,14 +137,16 @@ def test_the_first_step_of_a_shrunken_model_is_taken(path: Path, tmp_path: Path)
     with RowWriter(tmp_path / "train.arrow", 32, 64) as writer:
         for start in range(8):
             tokens = [start + number % 50 for number in range(30)]
-            writer.add([(tokens, [1] * 30, 30)])
+            writer.add([(tokens, [0] + [1] * 29, 30)])
     files.write_manifest(tmp_path)
     model = Decoder(tiny).initialise(0)
-    before = [parameter.detach().clone() for parameter in model.parameters()]
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     recipe = replace(params.pretrain, batch_size=4, steps=1, epochs=0.0, warmup_steps=0)
     train(
         model, Language(), Batches([Source(Rows.open(tmp_path, "train"))], 4, 1), recipe, validate=lambda model: {},
         resume=Forgetful(), run=Forgetful(),  # type: ignore[arg-type]
-        runtime=Runtime("cpu", "float32", 1, 0, "off", 1, 8), curve=tmp_path / "curve.tsv",
+        runtime=Runtime(device="cpu", dtype="float32", compile="off"), curve=tmp_path / "curve.tsv",
     )  # fmt: skip
-    assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    # Eight short rows may leave an expert without a visit.
+    still = {name for name, parameter in model.named_parameters() if torch.equal(before[name], parameter)}
+    assert {name for name in still if ".experts." not in name} == set()

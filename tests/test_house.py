@@ -24,13 +24,15 @@ FLOORS = (
      "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "distributed", "generate", "hardware", "memory", "report", "resume", "rows", "sources"},
     {"batches", "corpus", "page", "score", "talk"},
-    {"columns", "engines", "objectives", "packing"},
+    {"columns", "engines", "export", "intake", "objectives", "packing"},
     {"doctor", "teacher", "train"},
     {"cli"},
 )  # fmt: skip
 
 # Tests of something other than one module.
-GUARDS = {"test_house", "test_dvc", "test_exactness", "test_presets", "test_profiles", "test_pipeline"}
+GUARDS = {
+    "test_house", "test_dvc", "test_exactness", "test_interchange", "test_presets", "test_profiles", "test_pipeline",
+}  # fmt: skip
 
 THIN = 60  # lines of a stage
 

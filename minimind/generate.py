@@ -44,7 +44,7 @@ def generate(
     if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
         raise ValueError(f"temperature {temperature} and top_k {top_k} must be 0 or more, top_p {top_p} in (0, 1]")
     _check_room(model, [len(prompt) for prompt in prompts], max_new_tokens)
-    model = _cast(model)
+    model = cast(model)
     outputs: list[list[int]] = [[] for _ in prompts]
     for indices in _by_length(prompts, batch_size):
         ids, real = _left_padded([prompts[i] for i in indices], model.cos.device)
@@ -121,7 +121,7 @@ def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
     return torch.searchsorted(sums, uniforms[:, None] * sums[:, -1:], right=True)[:, 0]
 
 
-def uniform(seed: int, streams: Tensor, step: int) -> Tensor:
+def uniform(seed: int, streams: Tensor, step: int | Tensor) -> Tensor:
     """A number in [0, 1) per stream, a function of (seed, stream, step). streams int64; returns fp32 of that shape."""
     key = _mix(torch.tensor(seed, device=streams.device))
     return _shift(_mix(_mix(key + streams) + step), 40).float() / 2**24
@@ -157,7 +157,7 @@ def loglikelihood(
     if not all(continuations):
         raise ValueError(f"continuation {[len(c) for c in continuations].index(0)} is empty: nothing to score")
     _check_room(model, [len(context) for context in contexts], [len(c) for c in continuations])
-    model = _cast(model)
+    model = cast(model)
     results: list[tuple[float, int]] = [(0.0, 0)] * len(texts)
     for indices in _by_length(texts, batch_size):
         # Left padding is a document of its own, number 0.
@@ -209,7 +209,7 @@ def _bias(allowed: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, -math.inf)[:, None]
 
 
-def _cast(model: Decoder) -> Decoder:
+def cast(model: Decoder) -> Decoder:
     """The same function with its matrices rounded to `model.dtype` beforehand instead of in every step."""
     if model.dtype == torch.float32:
         return model

@@ -22,7 +22,7 @@ FLOORS = (
     {"atlas", "config", "declarations", "files", "losses", "model", "optim", "plots", "process", "schedule",
      "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "generate", "hardware", "report", "resume", "rows", "sources"},
-    {"batches", "corpus", "page", "score", "talk"},
+    {"batches", "corpus", "inference", "page", "score", "talk"},
     {"columns", "objectives", "packing"},
     {"teacher", "train"},
     {"cli"},
@@ -92,11 +92,21 @@ def test_a_stage_is_thin_and_imports_no_other(path: Path) -> None:
     assert not [name(other) for other in imports(path) if name(other).startswith("stages/")]
 
 
-def test_init_files_are_empty() -> None:
-    """What stands in one would be a dependency of every stage that imports anything beside it."""
+def test_init_files_are_empty_or_lazy() -> None:
+    """What else stands in one would be a dependency of every stage that imports anything beside it."""
     folders = {path.parent for path in SOURCES}
-    assert {path.parent for path in SOURCES if path.name == "__init__.py"} == folders
-    assert [name(path) for path in SOURCES if path.name == "__init__.py" and path.stat().st_size] == []
+    inits = [path for path in SOURCES if path.name == "__init__.py"]
+    assert {path.parent for path in inits} == folders
+    assert [name(path) for path in inits if path.stat().st_size and not declarations.is_lazy(path)] == []
+
+
+def test_no_stage_imports_what_only_python_users_need() -> None:
+    """Asked of Python itself, beside the syntax tree: `from minimind import Model` costs the stages nothing."""
+    program = "import sys, stages.{0}; print([name for name in sys.modules if name.startswith('minimind.inference')])"
+    for path in (ROOT / "stages" / "evaluate.py", ROOT / "stages" / "fetch.py"):
+        command = [sys.executable, "-c", program.format(path.stem)]
+        assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+        assert not [file for file in declarations.closure(path, ROOT) if file.startswith("minimind/inference")]
 
 
 def test_no_name_says_nothing() -> None:

@@ -1,15 +1,18 @@
-"""What several tests share: a small tokenizer, and transformers 4 in a process of its own."""
+"""What several tests share: a small tokenizer, random checkpoints, and transformers 4 in a process of its own."""
 
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from minimind import tokenizer
+from minimind import checkpoint, tokenizer
+from minimind.model import Decoder, ModelConfig
 from minimind.tokenizer import TokenizerConfig
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # whatever a test loads is on this disk
@@ -55,3 +58,35 @@ def transformers4() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+def random_model(config: ModelConfig) -> Decoder:
+    """All weights random, norms too, and large enough that every part of the model shows in the logits."""
+    model = Decoder(config)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.data = 1 + 0.3 * noise if parameter.ndim == 1 else 0.2 * noise
+    return model
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint with random weights of each kind that a class of Hugging Face computes, by name."""
+    llama = ModelConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96,
+        rope_theta=1e6, rms_norm_eps=1e-5, qk_norm=False, max_position_embeddings=256,
+        vocab_size=512,  # more rows than the tokenizer has tokens, as rounded matrices have
+    )  # fmt: skip
+    qwen3 = replace(llama, qk_norm=True, tie_word_embeddings=False, head_dim=32, rope_theta=1e4)
+    experts = replace(qwen3, use_moe=True, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32)
+    configs = {
+        "llama": llama,
+        "qwen3": qwen3,
+        "experts": experts,
+        "experts-top1-tied": replace(experts, num_experts_per_tok=1, tie_word_embeddings=True),
+    }
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name, config in configs.items():
+        checkpoint.save(folder / name, random_model(config), tokenizer_folder, {"stage": name})
+    return {name: folder / name for name in configs}

@@ -15,6 +15,7 @@ from minimind import declarations
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("minimind/**/*.py"), *ROOT.glob("stages/*.py")])
+BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))
 
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
@@ -23,13 +24,13 @@ FLOORS = (
      "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "generate", "hardware", "report", "resume", "rows", "sources"},
     {"batches", "corpus", "inference", "page", "score", "talk"},
-    {"columns", "objectives", "packing"},
+    {"columns", "export", "intake", "objectives", "packing"},
     {"teacher", "train"},
     {"cli"},
 )  # fmt: skip
 
 # Tests of something other than one module.
-GUARDS = {"test_house", "test_dvc", "test_profiles", "test_pipeline"}
+GUARDS = {"test_house", "test_dvc", "test_profiles", "test_pipeline", "test_interchange"}
 
 THIN = 60  # lines of a stage
 

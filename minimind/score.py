@@ -132,7 +132,7 @@ class Examinee:
         contexts = self.chat.encode_texts([context for context, _ in pairs])
         texts = self.chat.encode_texts([context + choice for context, choice in pairs])
         # A merge across the border makes the context's last tokens part of the continuation.
-        borders = [_num_common(context, text) for context, text in zip(contexts, texts, strict=True)]
+        borders = [num_common(context, text) for context, text in zip(contexts, texts, strict=True)]
         scores = loglikelihood(
             self.model,
             [[BOS, *text[:border]] for text, border in zip(texts, borders, strict=True)],
@@ -148,7 +148,7 @@ class Examinee:
         return chosen
 
 
-def _num_common(a: Sequence[int], b: Sequence[int]) -> int:
+def num_common(a: Sequence[int], b: Sequence[int]) -> int:
     """How many tokens both begin with."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 

@@ -23,8 +23,8 @@ FLOORS = (
     {"atlas", "config", "declarations", "files", "losses", "model", "optim", "plots", "process", "schedule",
      "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "generate", "hardware", "report", "resume", "rows", "sources"},
-    {"batches", "corpus", "inference", "page", "score", "talk"},
-    {"columns", "export", "intake", "objectives", "packing"},
+    {"batches", "corpus", "page", "score", "talk"},
+    {"columns", "export", "inference", "intake", "objectives", "packing"},
     {"teacher", "train"},
     {"cli"},
 )  # fmt: skip

@@ -1,7 +1,8 @@
 /* The decoder of model.py, for inference on a CPU: tokens of any sequences, any number at once, one call.
  *
  * `kernel.py` compiles this file, packs the weights and owns the memory; tests/inference/test_network.py holds it
- * against model.py. Arithmetic is fp32; the operands of matrix products are fp32 or bf16, as the weights are. What is
+ * against model.py. Arithmetic is fp32. Matrices are fp32, bf16, or Q8_0 as llama.cpp has it: bytes, of which each 32 of
+ * a row share a scale; the other operand of a product is bf16 if the matrix is, and else fp32. What is
  * computed for a token depends on its sequence alone, to the bit: every sum is taken in one order, however many tokens
  * and threads there are. So a token costs the same result alone, in a batch, in a prompt, or verified after a draft.
  *
@@ -28,6 +29,12 @@
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
+typedef _Float16 scales __attribute__((vector_size(2 * LANES), aligned(2)));
+typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1)));
+
+enum { FLOAT, BF16, Q8_0 }; /* kinds of matrices */
+#define GROUP 32            /* inputs that share a scale; of each group of a block the scales come first */
+#define GROUP_BYTES (BLOCK * 2 + GROUP * BLOCK)
 
 typedef struct {
     const float *input_norm, *q_norm, *k_norm, *post_norm; /* (D,), (K,) or null, (D,) */
@@ -38,7 +45,8 @@ typedef struct {
 
 typedef struct {
     long num_layers, D, H, G, K, I, V, S;
-    long half; /* whether matrices, their inputs and the cache are bf16 */
+    long kind; /* of the matrices */
+    long half; /* whether the cache is bf16, and not fp32 */
     float eps;
     const float *cosine, *sine; /* (positions, K / 2) */
     const float *norm;          /* (D,) */
@@ -46,13 +54,17 @@ typedef struct {
     const Layer *layers;
 } Model;
 
-/* Working memory, N rows each: a matrix's input in its dtype, and its output. */
+/* Working memory, N rows each: what a matrix multiplies, fp32 or bf16, and what comes of it. */
 typedef struct {
     void *input;   /* N x max(D, H K, I) */
     float *output; /* N x max(padded (H + 2G) K, padded 2I, padded D) */
 } Scratch;
 
 static inline long padded(long n, long to) { return (n + to - 1) / to * to; }
+
+static inline long block_bytes(long inputs, int kind) {
+    return kind == Q8_0 ? inputs / GROUP * GROUP_BYTES : inputs * BLOCK * (kind == BF16 ? 2 : 4);
+}
 
 static inline uint16_t rounded(float x) {
     union { float f; uint32_t u; } v = {x};
@@ -91,8 +103,8 @@ static inline floats load(const void *from, long index, int half) {
 }
 
 /* sum + w · x for one input of every row of a vector, or for the next two where they are bf16. */
-static inline floats multiply(floats sum, const void *weights, long vector, const void *x, long k, int half) {
-    if (!half)
+static inline floats multiply(floats sum, const void *weights, long vector, const void *x, long k, int kind) {
+    if (kind == FLOAT)
         return sum + ((const floats *)weights)[vector] * ((const float *)x)[k];
     uint32_t pair = ((const uint32_t *)x)[k];
 #ifdef __AVX512BF16__
@@ -108,18 +120,33 @@ static inline floats multiply(floats sum, const void *weights, long vector, cons
 
 /* `rows` tokens by one block: y (rows, BLOCK) = or += x (rows, inputs) · block. */
 static inline __attribute__((always_inline)) void tile(
-    int rows, const void *block, const void *x, long inputs, float *y, long stride, int half, int add) {
-    const long steps = half ? inputs / 2 : inputs, row_bytes = inputs * (half ? 2 : 4);
+    int rows, const void *block, const void *x, long inputs, float *y, long stride, int kind, int add) {
+    const long steps = kind == BF16 ? inputs / 2 : inputs, row_bytes = inputs * (kind == BF16 ? 2 : 4);
     floats sums[ROWS][VECTORS];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < VECTORS; v++)
             sums[r][v] = (floats){0};
-    for (long k = 0; k < steps; k++)
-#pragma GCC unroll 8
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
+    if (kind == Q8_0)
+        for (long group = 0; group < inputs / GROUP; group++) {
+            const char *from = (const char *)block + group * GROUP_BYTES;
+            const bytes *values = (const bytes *)(from + BLOCK * 2);
+            floats scale[VECTORS];
             for (int v = 0; v < VECTORS; v++)
-                sums[r][v] = multiply(sums[r][v], block, k * VECTORS + v, (const char *)x + r * row_bytes, k, half);
+                scale[v] = __builtin_convertvector(((const scales *)from)[v], floats);
+            for (long k = 0; k < GROUP; k++)
+                for (int v = 0; v < VECTORS; v++) {
+                    const floats w = __builtin_convertvector(values[k * VECTORS + v], floats) * scale[v];
+                    for (int r = 0; r < rows; r++)
+                        sums[r][v] += w * ((const float *)((const char *)x + r * row_bytes))[group * GROUP + k];
+                }
+        }
+    else
+        for (long k = 0; k < steps; k++)
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+                for (int v = 0; v < VECTORS; v++)
+                    sums[r][v] = multiply(sums[r][v], block, k * VECTORS + v, (const char *)x + r * row_bytes, k, kind);
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < VECTORS; v++) {
             floats *to = (floats *)(y + r * stride + v * LANES);
@@ -128,19 +155,19 @@ static inline __attribute__((always_inline)) void tile(
 }
 
 static inline __attribute__((always_inline)) void tiles(
-    const void *block, const void *x, long inputs, float *y, long stride, long N, int half, int add) {
-    const long row_bytes = inputs * (half ? 2 : 4);
+    const void *block, const void *x, long inputs, float *y, long stride, long N, int kind, int add) {
+    const long row_bytes = inputs * (kind == BF16 ? 2 : 4);
     for (long n = 0; n < N; n += ROWS) {
         const char *from = (const char *)x + n * row_bytes;
         float *to = y + n * stride;
         switch (N - n < ROWS ? N - n : ROWS) {
-        case 1: tile(1, block, from, inputs, to, stride, half, add); break;
-        case 2: tile(2, block, from, inputs, to, stride, half, add); break;
+        case 1: tile(1, block, from, inputs, to, stride, kind, add); break;
+        case 2: tile(2, block, from, inputs, to, stride, kind, add); break;
 #if ROWS > 2
-        case 3: tile(3, block, from, inputs, to, stride, half, add); break;
-        case 4: tile(4, block, from, inputs, to, stride, half, add); break;
-        case 5: tile(5, block, from, inputs, to, stride, half, add); break;
-        case 6: tile(6, block, from, inputs, to, stride, half, add); break;
+        case 3: tile(3, block, from, inputs, to, stride, kind, add); break;
+        case 4: tile(4, block, from, inputs, to, stride, kind, add); break;
+        case 5: tile(5, block, from, inputs, to, stride, kind, add); break;
+        case 6: tile(6, block, from, inputs, to, stride, kind, add); break;
 #endif
         }
     }
@@ -148,15 +175,17 @@ static inline __attribute__((always_inline)) void tiles(
 
 /* y (N, stride) = or += x (N, inputs) · matrix (outputs, inputs), by all threads of the team. */
 static void multiply_matrix(
-    const void *matrix, long outputs, const void *x, long inputs, float *y, long stride, long N, int half, int add) {
-    const long blocks = (outputs + BLOCK - 1) / BLOCK, block_bytes = inputs * BLOCK * (half ? 2 : 4);
+    const void *matrix, long outputs, const void *x, long inputs, float *y, long stride, long N, int kind, int add) {
+    const long blocks = (outputs + BLOCK - 1) / BLOCK, size = block_bytes(inputs, kind);
 #pragma omp for schedule(static)
     for (long b = 0; b < blocks; b++) {
-        const char *block = (const char *)matrix + b * block_bytes;
-        if (half)
-            tiles(block, x, inputs, y + b * BLOCK, stride, N, 1, add);
-        else
-            tiles(block, x, inputs, y + b * BLOCK, stride, N, 0, add);
+        const char *block = (const char *)matrix + b * size;
+        float *to = y + b * BLOCK;
+        switch (kind) { /* with the kind as a constant the loops become three */
+        case FLOAT: tiles(block, x, inputs, to, stride, N, FLOAT, add); break;
+        case BF16: tiles(block, x, inputs, to, stride, N, BF16, add); break;
+        case Q8_0: tiles(block, x, inputs, to, stride, N, Q8_0, add); break;
+        }
     }
 }
 
@@ -209,7 +238,7 @@ static void enter(const Model *m, const Layer *layer, float *qkv, long slot, lon
 /* Attention of one query head (K,) over the first `length` entries of one cache. scores: room for S floats. */
 static inline __attribute__((always_inline)) void attend(
     const float *query, const void *keys, long first_key, const void *values, long first_value, long length, long K,
-    float *scores, void *out, long first_out, int half) {
+    float *scores, void *out, long first_out, int half, int out_half) {
     const long blocks = (length + LANES - 1) / LANES, wide = padded(K, LANES);
     const float scale = 1.0f / sqrtf(K);
     float largest = -INFINITY, total = 0;
@@ -241,7 +270,7 @@ static inline __attribute__((always_inline)) void attend(
             even += load(values, first_value + s * wide + i, half) * scores[s];
         floats mixed = (even + odd) * share;
         for (long lane = 0; lane < LANES && i + lane < K; lane++)
-            store(out, first_out + i + lane, mixed[lane], half);
+            store(out, first_out + i + lane, mixed[lane], out_half);
     }
 }
 
@@ -254,7 +283,7 @@ void forward(
     float *logits, const Scratch *scratch, float *scores, long num_threads) {
     const long D = m->D, K = m->K, queries = m->H * K, heads = queries + 2 * m->G * K;
     const long x_stride = padded(D, BLOCK), qkv_stride = padded(heads, BLOCK), inner_stride = padded(2 * m->I, BLOCK);
-    const int half = (int)m->half;
+    const int kind = (int)m->kind, half = kind == BF16;
     void *input = scratch->input;
     float *output = scratch->output;
 #pragma omp parallel num_threads(num_threads)
@@ -263,14 +292,14 @@ void forward(
 #pragma omp for schedule(static)
             for (long r = 0; r < R; r++)
                 normalise(x + wanted[r] * x_stride, m->norm, D, m->eps, input, r * D, half);
-            multiply_matrix(m->output, m->V, input, D, logits, padded(m->V, BLOCK), R, half, 0);
+            multiply_matrix(m->output, m->V, input, D, logits, padded(m->V, BLOCK), R, kind, 0);
             continue;
         }
         const Layer *layer = m->layers + l;
 #pragma omp for schedule(static)
         for (long n = 0; n < N; n++)
             normalise(x + n * x_stride, layer->input_norm, D, m->eps, input, n * D, half);
-        multiply_matrix(layer->qkv, heads, input, D, output, qkv_stride, N, half, 0);
+        multiply_matrix(layer->qkv, heads, input, D, output, qkv_stride, N, kind, 0);
 #pragma omp for schedule(static)
         for (long n = 0; n < N; n++)
             enter(m, layer, output + n * qkv_stride, slots[n], positions[n]);
@@ -281,22 +310,23 @@ void forward(
                 const float *query = output + n * qkv_stride + h * K;
                 float *own = scores + omp_get_thread_num() * padded(m->S, LANES);
                 const long key = cache * m->S * K, value = cache * m->S * padded(K, LANES), out = n * queries + h * K;
-                if (half)
-                    attend(query, layer->keys, key, layer->values, value, positions[n] + 1, K, own, input, out, 1);
+                const long length = positions[n] + 1;
+                if (m->half)
+                    attend(query, layer->keys, key, layer->values, value, length, K, own, input, out, 1, half);
                 else
-                    attend(query, layer->keys, key, layer->values, value, positions[n] + 1, K, own, input, out, 0);
+                    attend(query, layer->keys, key, layer->values, value, length, K, own, input, out, 0, half);
             }
-        multiply_matrix(layer->out, D, input, queries, x, x_stride, N, half, 1);
+        multiply_matrix(layer->out, D, input, queries, x, x_stride, N, kind, 1);
 #pragma omp for schedule(static)
         for (long n = 0; n < N; n++)
             normalise(x + n * x_stride, layer->post_norm, D, m->eps, input, n * D, half);
-        multiply_matrix(layer->gate_up, 2 * m->I, input, D, output, inner_stride, N, half, 0);
+        multiply_matrix(layer->gate_up, 2 * m->I, input, D, output, inner_stride, N, kind, 0);
 #pragma omp for schedule(static)
         for (long n = 0; n < N; n++) {
             const float *gate = output + n * inner_stride, *up = gate + m->I;
             for (long i = 0; i < m->I; i++)
                 store(input, n * m->I + i, gate[i] / (1 + exponential(-gate[i])) * up[i], half);
         }
-        multiply_matrix(layer->down, D, input, m->I, x, x_stride, N, half, 1);
+        multiply_matrix(layer->down, D, input, m->I, x, x_stride, N, kind, 1);
     }
 }

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from enum import IntEnum
 from functools import cache
 from pathlib import Path
 
@@ -19,11 +20,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minimind.errors import UserError
 from minimind.model import Decoder, Layer
 
 SOURCE = Path(__file__).with_name("decode.c")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
-LANES, BLOCK = 16, 64  # as in decode.c
+LANES, BLOCK, GROUP = 16, 64, 32  # as in decode.c
+
+
+class Kind(IntEnum):
+    """How matrices are kept: in fp32, in bf16, or in Q8_0 of llama.cpp, bytes with a scale for every 32."""
+
+    FLOAT = 0
+    BF16 = 1
+    Q8_0 = 2
 
 
 @cache
@@ -56,7 +66,7 @@ def library() -> ctypes.CDLL | None:
 class _Layer(ctypes.Structure):
     """`Layer` in decode.c."""
 
-    _fields_ = [  # noqa: RUF012, the form that ctypes asks for
+    _fields_ = [
         (name, ctypes.c_void_p)
         for name in (
             "input_norm", "q_norm", "k_norm", "post_norm", "qkv", "out", "gate_up", "down", "keys", "values",
@@ -67,8 +77,8 @@ class _Layer(ctypes.Structure):
 class _Model(ctypes.Structure):
     """`Model` in decode.c."""
 
-    _fields_ = [  # noqa: RUF012
-        *((name, ctypes.c_long) for name in ("num_layers", "D", "H", "G", "K", "I", "V", "S", "half")),
+    _fields_ = [
+        *((name, ctypes.c_long) for name in ("num_layers", "D", "H", "G", "K", "I", "V", "S", "kind", "half")),
         ("eps", ctypes.c_float),
         *((name, ctypes.c_void_p) for name in ("cosine", "sine", "norm", "output")),
         ("layers", ctypes.POINTER(_Layer)),
@@ -78,7 +88,7 @@ class _Model(ctypes.Structure):
 class _Scratch(ctypes.Structure):
     """`Scratch` in decode.c."""
 
-    _fields_ = [("input", ctypes.c_void_p), ("output", ctypes.c_void_p)]  # noqa: RUF012
+    _fields_ = [("input", ctypes.c_void_p), ("output", ctypes.c_void_p)]
 
 
 def covers(model: Decoder) -> bool:
@@ -87,17 +97,22 @@ def covers(model: Decoder) -> bool:
 
 
 class Weights:
-    """A decoder's matrices, packed for decode.c in `model.dtype`. They can be shared by any number of caches."""
+    """A decoder's matrices, packed for decode.c. They can be shared by any number of caches.
 
-    def __init__(self, model: Decoder):
+    In `model.dtype`, or with `quantize` in Q8_0, all but the embedding's rows on the way in. Raises UserError where
+    a row is no whole number of groups.
+    """
+
+    def __init__(self, model: Decoder, quantize: bool = False):
         assert covers(model)
-        self.model, self.dtype = model, model.dtype
+        self.model = model
+        self.kind = kind = Kind.Q8_0 if quantize else Kind.BF16 if model.dtype == torch.bfloat16 else Kind.FLOAT
         embedding = model.model.embed_tokens.weight.detach()
-        self.embedding = embedding.to(model.dtype)
+        self.embedding = embedding.to(torch.bfloat16 if kind == Kind.BF16 else torch.float32)
         self.cosine, self.sine = model.cos.float().contiguous(), model.sin.float().contiguous()
         self.norm = model.model.norm.weight.detach().float()
         head = embedding if model.config.tie_word_embeddings else model.lm_head.weight.detach()
-        self.output = pack(head, model.dtype)
+        self.output = pack(head, kind)
         self.layers: list[dict[str, Tensor]] = []
         for layer in model.model.layers:
             assert isinstance(layer, Layer)
@@ -105,10 +120,10 @@ class Weights:
             tensors = {
                 "input_norm": layer.input_layernorm.weight.detach().float(),
                 "post_norm": layer.post_attention_layernorm.weight.detach().float(),
-                "qkv": pack(_joined(attention.q_proj, attention.k_proj, attention.v_proj), model.dtype),
-                "out": pack(attention.o_proj.weight.detach(), model.dtype),
-                "gate_up": pack(_joined(mlp.gate_proj, mlp.up_proj), model.dtype),
-                "down": pack(_joined(mlp.down_proj), model.dtype),
+                "qkv": pack(_joined(attention.q_proj, attention.k_proj, attention.v_proj), kind),
+                "out": pack(attention.o_proj.weight.detach(), kind),
+                "gate_up": pack(_joined(mlp.gate_proj, mlp.up_proj), kind),
+                "down": pack(_joined(mlp.down_proj), kind),
             }
             if model.config.qk_norm:
                 tensors["q_norm"] = attention.q_norm.weight.detach().float()
@@ -121,13 +136,23 @@ def _joined(*modules: object) -> Tensor:
     return torch.cat([module.weight.detach() for module in modules])  # type: ignore[attr-defined]
 
 
-def pack(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """A matrix (outputs, inputs) as decode.c reads it: (blocks, inputs, 64), or (blocks, inputs / 2, 64, 2) in bf16."""
+def pack(matrix: Tensor, kind: Kind) -> Tensor:
+    """A matrix (outputs, inputs) as decode.c reads it: (blocks, inputs, 64), or (blocks, inputs / 2, 64, 2) in bf16.
+
+    In Q8_0 bytes (blocks, groups, 64 · 2 + 32 · 64): fp16 scales, then the values, (32, 64).
+    """
     outputs, inputs = matrix.shape
-    blocks = F.pad(matrix, (0, 0, 0, -outputs % BLOCK)).view(-1, BLOCK, inputs)
-    if dtype == torch.float32:
+    blocks = F.pad(matrix.float(), (0, 0, 0, -outputs % BLOCK)).view(-1, BLOCK, inputs)
+    if kind == Kind.FLOAT:
         return blocks.transpose(1, 2).contiguous()
-    return blocks.to(torch.bfloat16).view(-1, BLOCK, inputs // 2, 2).transpose(1, 2).contiguous()
+    if kind == Kind.BF16:
+        return blocks.to(torch.bfloat16).view(-1, BLOCK, inputs // 2, 2).transpose(1, 2).contiguous()
+    if inputs % GROUP:
+        raise UserError(f"a matrix has rows of {inputs}, which Q8_0 can't hold: it takes multiples of {GROUP}")
+    groups = blocks.view(-1, BLOCK, inputs // GROUP, GROUP).permute(0, 2, 3, 1)
+    scales = groups.abs().amax(2) / 127
+    values = (groups * torch.where(scales > 0, 1 / scales, 0)[:, :, None]).round().to(torch.int8)
+    return torch.cat((scales.half().view(torch.uint8), values.flatten(2).view(torch.uint8)), 2).contiguous()
 
 
 class Sequences:
@@ -138,8 +163,9 @@ class Sequences:
         D, H, G, K = config.hidden_size, config.num_attention_heads, config.num_key_value_heads, config.head_width
         S = capacity + -capacity % LANES
         self.weights, self.capacity = weights, S
-        keys = [torch.zeros(slots, G, S // LANES, K, LANES, dtype=weights.dtype) for _ in weights.layers]
-        values = [torch.zeros(slots, G, S, K + -K % LANES, dtype=weights.dtype) for _ in weights.layers]
+        dtype = torch.float32 if weights.kind == Kind.FLOAT else torch.bfloat16
+        keys = [torch.zeros(slots, G, S // LANES, K, LANES, dtype=dtype) for _ in weights.layers]
+        values = [torch.zeros(slots, G, S, K + -K % LANES, dtype=dtype) for _ in weights.layers]
         layers = (_Layer * len(weights.layers))(
             *(
                 _Layer(keys=key.data_ptr(), values=value.data_ptr(), **{n: t.data_ptr() for n, t in tensors.items()})
@@ -148,7 +174,7 @@ class Sequences:
         )
         self._model = _Model(
             num_layers=len(weights.layers), D=D, H=H, G=G, K=K, I=config.intermediate_size, V=config.vocab_size, S=S,
-            half=weights.dtype == torch.bfloat16, eps=config.rms_norm_eps, cosine=weights.cosine.data_ptr(),
+            kind=weights.kind, half=dtype == torch.bfloat16, eps=config.rms_norm_eps, cosine=weights.cosine.data_ptr(),
             sine=weights.sine.data_ptr(), norm=weights.norm.data_ptr(), output=weights.output.data_ptr(), layers=layers,
         )  # fmt: skip
         self._alive = (keys, values, layers)  # the library knows them by address only
@@ -161,7 +187,7 @@ class Sequences:
     def _reserve(self, num_tokens: int) -> None:
         if num_tokens > self._room:
             self._room = num_tokens
-            self._input = torch.empty(num_tokens, self._input_width, dtype=self.weights.dtype)
+            self._input = torch.empty(num_tokens, self._input_width)
             self._output = torch.empty(num_tokens, self._output_width)
             self._scratch = _Scratch(self._input.data_ptr(), self._output.data_ptr())
 

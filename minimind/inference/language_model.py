@@ -1,9 +1,9 @@
 """`minimind.Model`: a checkpoint, ready to be used from Python.
 
-    model = Model("models/dpo")
-    model.predict("法国的首都是哪里？")
-    for piece in model.stream([{"role": "user", "content": "…"}], temperature=0.7): …
-    model.score("context", ["choice a", "choice b"])
+model = Model("models/dpo")
+model.predict("法国的首都是哪里？")
+for piece in model.stream([{"role": "user", "content": "…"}], temperature=0.7): …
+model.score("context", ["choice a", "choice b"])
 """
 
 import os
@@ -23,6 +23,7 @@ from minimind.inference.network import Source
 from minimind.inference.sampling import Sampling
 from minimind.inference.text import Writer, token_bytes
 from minimind.model import Decoder
+from minimind.score import num_common
 from minimind.tokenizer import BOS, EOS
 
 Message = dict[str, Any]
@@ -53,12 +54,16 @@ class Model:
         draft_tokens: int = 4,
         device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
         dtype: Literal["auto", "bfloat16", "float32"] = "auto",
+        quantize: Literal["q8_0"] | None = None,
         threads: int = 0,
     ):
         """With `draft`, a smaller checkpoint of the same tokenizer guesses `draft_tokens` ahead, and this one checks.
 
-        Answers keep their distribution; greedy ones stay the same. threads 0: every core.
+        Answers keep their distribution; greedy ones stay the same. `quantize` keeps the matrices in a byte a weight,
+        in the format of llama.cpp, for answers (not for `score`). threads 0: every core.
         """
+        if quantize not in (None, "q8_0"):
+            raise UserError(f"quantize is {quantize!r}, expected q8_0 or nothing")
         if draft_tokens < 1:
             raise UserError(f"draft_tokens is {draft_tokens}, expected 1 or more; leave `draft` out for none")
         self.folder = _found(Path(folder))
@@ -72,7 +77,10 @@ class Model:
         self._written = token_bytes(self.chat.tokenizer)
         self._constraints: Constraints | None = None
         self._engine = Engine(
-            Source(self.decoder), EOS, None if draft is None else Source(self._draft(Path(draft))), draft_tokens
+            Source(self.decoder, quantize is not None),
+            EOS,
+            None if draft is None else Source(self._draft(Path(draft)), quantize is not None),
+            draft_tokens,
         )
 
     def _draft(self, folder: Path) -> Decoder:
@@ -120,10 +128,10 @@ class Model:
         (before,) = self.chat.encode_texts([context])
         texts = self.chat.encode_texts([context + choice for choice in choices])
         # A merge across the border makes the context's last tokens part of the choice.
-        borders = [len(os.path.commonprefix([before, text])) for text in texts]
-        empty = next((i for i, (text, border) in enumerate(zip(texts, borders, strict=True)) if border == len(text)), -1)
-        if empty >= 0:
-            raise UserError(f"choice {empty} is empty: there is nothing to score")
+        borders = [num_common(before, text) for text in texts]
+        for number, (text, border) in enumerate(zip(texts, borders, strict=True)):
+            if border == len(text):
+                raise UserError(f"choice {number} is empty: there is nothing to score")
         scores = loglikelihood(
             self.decoder,
             [[BOS, *text[:border]] for text, border in zip(texts, borders, strict=True)],

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from minimind.errors import UserError
 from minimind.generate import cast
 from minimind.inference import kernel
 from minimind.model import Cache, Decoder, ModelConfig
@@ -34,9 +35,15 @@ class Network(Protocol):
 class Source:
     """A decoder, prepared once for any number of networks."""
 
-    def __init__(self, model: Decoder):
+    def __init__(self, model: Decoder, quantize: bool = False):
+        """With `quantize` in Q8_0. Raises UserError where that can't be."""
+        if quantize and not kernel.covers(model):
+            raise UserError(
+                "only dense models on a CPU are quantised, and a C compiler is needed: leave `quantize` out, or export "
+                "the checkpoint to GGUF"
+            )
         self.config = model.config
-        self.weights = kernel.Weights(model) if kernel.covers(model) else None
+        self.weights = kernel.Weights(model, quantize) if kernel.covers(model) else None
         self.model = model if self.weights else cast(model)
 
     def network(self, slots: int, capacity: int) -> Network:
@@ -71,7 +78,7 @@ class Fused:
 
 
 class Plain:
-    """By model.py. Sequences of one call are padded on the right; what padding writes is overwritten before it counts."""
+    """By model.py. The parts of a call are padded on the right; what padding writes is overwritten before it counts."""
 
     def __init__(self, model: Decoder, slots: int, capacity: int):
         self.model = model
@@ -95,9 +102,9 @@ class Plain:
         bias = torch.zeros(seen.shape, dtype=self.model.dtype, device=device).masked_fill(~seen, -torch.inf)[:, None]
         positions = places.clamp(max=len(self.model.cos) - 1)
         hidden, _ = self.model(tokens, positions=positions, bias=bias, cache=self.cache)
-        if every:
-            return self.model.logits(hidden[torch.arange(T, device=device) < torch.tensor(sizes, device=device)[:, None]])
-        return self.model.logits(hidden[torch.arange(len(ids)), torch.tensor(sizes, device=device) - 1])
+        ends = torch.tensor(sizes, device=device)[:, None]
+        index = torch.arange(T, device=device)
+        return self.model.logits(hidden[index < ends if every else index == ends - 1])
 
 
 class _Slots(Cache):

@@ -76,7 +76,7 @@ def cut(logits: Tensor, sampling: Sampling) -> Tensor:
     if 0 < sampling.top_k < logits.shape[-1]:
         logits = logits.masked_fill(logits < logits.topk(sampling.top_k, -1).values[:, -1:], -math.inf)
     if sampling.top_p < 1:
-        probabilities, order = logits.softmax(-1).sort(-1, descending=True, stable=True)
+        probabilities, order = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
         outside = probabilities.cumsum(-1) - probabilities >= sampling.top_p
         logits = logits.masked_fill(torch.zeros_like(outside).scatter(1, order, outside), -math.inf)
     if sampling.min_p > 0:

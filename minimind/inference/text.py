@@ -16,7 +16,7 @@ from minimind.tokenizer import NUM_HIDDEN, SPECIAL_TOKENS
 
 @cache
 def _bytes_of_characters() -> dict[str, int]:
-    """The alphabet of byte-level BPE: printable Latin-1 stands for itself, the other bytes for U+0100 onwards (GPT-2)."""
+    """The alphabet of byte-level BPE (GPT-2): printable Latin-1 stands for itself, other bytes for U+0100 onwards."""
     themselves = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in themselves]
     return {chr(byte): byte for byte in themselves} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -116,7 +116,7 @@ def huggingface_config(model: ModelConfig) -> dict[str, Any]:
             "num_local_experts": model.num_experts,
             "num_experts_per_tok": model.num_experts_per_tok,
             "moe_intermediate_size": model.expert_width,
-            "norm_topk_prob": model.num_experts_per_tok > 1,
+            "norm_topk_prob": model.normalises_weights,
             "router_aux_loss_coef": model.router_aux_loss_coef,
             "output_router_logits": False,
             "decoder_sparse_step": 1,
@@ -148,7 +148,7 @@ def huggingface_config(model: ModelConfig) -> dict[str, Any]:
 
 
 def special_ids(tokenizer: Path) -> dict[str, int]:
-    """`bos_token_id`, `eos_token_id` and `pad_token_id` of the tokenizer in this folder."""
+    """`bos_token_id`, `eos_token_id` and `pad_token_id` of the tokenizer in this folder, as far as it has them."""
     names = files.read_json(tokenizer / "tokenizer_config.json")
     ids = {entry["content"]: entry["id"] for entry in files.read_json(tokenizer / "tokenizer.json")["added_tokens"]}
-    return {f"{role}_id": ids[names[role]] for role in ("bos_token", "eos_token", "pad_token")}
+    return {f"{role}_id": ids[names[role]] for role in ("bos_token", "eos_token", "pad_token") if names.get(role)}

@@ -44,6 +44,34 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("folder", type=Path, metavar="FOLDER", help="for example models/sft")
     command.set_defaults(run=lambda options: verify(options.folder))
 
+    command = commands.add_parser(
+        "export", help="write a checkpoint in another format", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="its folder, for example models/dpo")
+    command.add_argument("--to", choices=("gguf", "onnx", "hf", "ollama"), default="hf", help="format")
+    command.add_argument(
+        "--quantize", choices=("f32", "f16", "bf16", "q8_0"), default="f32", help="of gguf and ollama: the matrices"
+    )
+    command.add_argument("--dtype", choices=("f32", "f16", "bf16"), default="f32", help="of hf: all weights")
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="default: exports/NAME/FORMAT")
+    command.add_argument(
+        "--text", type=Path, default=Path("data/packed/pretrain"), metavar="PATH",
+        help="what perplexity is measured on: a packed data set's validation split, or a file of text",
+    )  # fmt: skip
+    command.add_argument("--tokens", type=int, default=20_000, help="of it, at most")
+    command.add_argument("--push-to-hub", metavar="REPO", help="upload what was written to this repository")
+    command.set_defaults(run=export)
+
+    command = commands.add_parser("import", help="make a checkpoint of someone else's model")
+    command.add_argument(
+        "source", metavar="SOURCE", help="a folder (Llama, Qwen3, Qwen3-MoE), MiniMind's *.pth, hf://org/name@revision"
+    )
+    command.add_argument("out", type=Path, metavar="OUT", help="the checkpoint's folder, for example models/theirs")
+    command.add_argument(
+        "--tokenizer", type=Path, metavar="FOLDER", help="refuse the model unless its tokenizer is this one"
+    )
+    command.set_defaults(run=adopt)
+
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -104,6 +132,20 @@ def chat(options: argparse.Namespace) -> None:
 
     sampling = talk.Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, options.seed)
     talk.main(options.folder, options.prompts, sampling, options.system, options.tools)
+
+
+def export(options: argparse.Namespace) -> None:
+    """Write a checkpoint in another format. Raises ValueError."""
+    from minimind.export import command
+
+    command.main(options)
+
+
+def adopt(options: argparse.Namespace) -> None:
+    """Make a checkpoint of someone else's model. Raises ValueError."""
+    from minimind.intake import command
+
+    command.main(options)
 
 
 def _committed() -> str | None:

@@ -49,6 +49,7 @@ class ModelConfig:
     num_experts: int = 4
     num_experts_per_tok: int = 1
     moe_intermediate_size: int | None = None  # None: intermediate_size
+    norm_topk_prob: bool | None = None  # whether a token's weights add up to 1; None: where it visits two or more
     router_aux_loss_coef: float = 5e-4
     vocab_size: int = 0  # 0: not yet known; the tokenizer decides it
 
@@ -95,6 +96,11 @@ class ModelConfig:
         """`moe_intermediate_size`, resolved."""
         assert self.moe_intermediate_size is not None
         return self.moe_intermediate_size
+
+    @property
+    def normalises_weights(self) -> bool:
+        """`norm_topk_prob`, resolved."""
+        return self.num_experts_per_tok > 1 if self.norm_topk_prob is None else self.norm_topk_prob
 
 
 def document_mask(documents: Tensor) -> Tensor:
@@ -272,13 +278,14 @@ class FeedForward(nn.Module):
 class MixtureOfExperts(nn.Module):
     """Several feed-forwards behind a router; each token visits its most probable few.
 
-    The gate works in fp32. Weights are normalised over the chosen experts only where there are two or more:
-    a single normalised weight would be the constant 1 and starve the router of gradient.
+    The gate works in fp32. Unless told otherwise, weights are normalised over the chosen experts only where there are
+    two or more: a single normalised weight is the constant 1 and starves the router of gradient. Imported models may
+    have been trained like that.
     """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.top_k = config.num_experts_per_tok
+        self.top_k, self.normalises_weights = config.num_experts_per_tok, config.normalises_weights
         self.gate = Linear(config.hidden_size, config.num_experts)
         self.experts = nn.ModuleList(
             FeedForward(config.hidden_size, config.expert_width) for _ in range(config.num_experts)
@@ -293,7 +300,7 @@ class MixtureOfExperts(nn.Module):
         B, T, D = x.shape
         probabilities = self.gate(x.float()).softmax(-1)
         weights, chosen = probabilities.topk(self.top_k, -1)
-        if self.top_k > 1:
+        if self.normalises_weights:
             weights = weights / weights.sum(-1, keepdim=True)
         flat, out = x.reshape(-1, D), torch.zeros(B * T, D, dtype=x.dtype, device=x.device)
         for e, expert in enumerate(self.experts):

@@ -1,13 +1,21 @@
-"""What several tests share: a small tokenizer, random checkpoints, and transformers 4 in a process of its own."""
+"""What several tests share: a small tokenizer, random checkpoints, transformers 4, a stand-in for the hub."""
 
+import base64
+import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -90,3 +98,114 @@ def checkpoints(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory
     for name, config in configs.items():
         checkpoint.save(folder / name, random_model(config), tokenizer_folder, {"stage": name})
     return {name: folder / name for name in configs}
+
+
+class Hub(ThreadingHTTPServer):
+    """A stand-in for the Hugging Face hub: one commit a repository, files whole. `files[repository][path]` is content.
+
+    It speaks what huggingface_hub asks of it: repositories/create, preupload, LFS batch, commit; revision and resolve.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HubRequest)
+        self.files: dict[str, dict[str, bytes]] = {}
+        self.blobs: dict[str, bytes] = {}  # LFS objects by sha256
+        self.messages: list[str] = []
+        self.refuse = 0  # a status to answer everything with
+
+    @property
+    def address(self) -> str:
+        """Without a slash at the end."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def commit(self, repository: str) -> str:
+        """Forty hexadecimal digits that stand for the files of a repository."""
+        listing = {path: hashlib.sha256(content).hexdigest() for path, content in self.files[repository].items()}
+        return hashlib.sha1(json.dumps(listing, sort_keys=True).encode()).hexdigest()
+
+
+class HubRequest(BaseHTTPRequestHandler):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+    def answer(self, value: object, status: int = 200, headers: Mapping[str, str] = {}) -> None:
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.send_response(status)
+        for name, content in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, content)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def handle_request(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path = unquote(urlsplit(self.path).path)
+        hub = self.server
+        if hub.refuse:
+            self.answer({"error": "You may not."}, hub.refuse)
+        elif path == "/api/repos/create":
+            made = json.loads(body)
+            repository = f"{made.get('organization') or 'me'}/{made['name']}"
+            hub.files.setdefault(repository, {})
+            self.answer({"url": f"{hub.address}/{repository}", "id": repository, "name": repository})
+        elif path == "/api/validate-yaml":
+            self.answer({"errors": [], "warnings": []})
+        elif match := re.fullmatch(r"/api/models/(.+)/preupload/main", path):
+            wanted = json.loads(body)["files"]
+            self.answer({"files": [self.mode(entry["path"]) for entry in wanted]})
+        elif match := re.fullmatch(r"/(.+)\.git/info/lfs/objects/batch", path):
+            self.answer({"transfer": "basic", "objects": [
+                {"oid": entry["oid"], "size": entry["size"],
+                 "actions": {"upload": {"href": f"{hub.address}/blob/{entry['oid']}", "header": {}}}}
+                for entry in json.loads(body)["objects"]
+            ]})  # fmt: skip
+        elif match := re.fullmatch(r"/blob/(\w+)", path):
+            assert hashlib.sha256(body).hexdigest() == match[1]
+            hub.blobs[match[1]] = body
+            self.answer({})
+        elif match := re.fullmatch(r"/api/models/(.+)/commit/main", path):
+            for line in map(json.loads, body.decode().splitlines()):
+                value = line["value"]
+                if line["key"] == "header":
+                    hub.messages.append(value["summary"])
+                elif line["key"] == "file":
+                    hub.files[match[1]][value["path"]] = base64.b64decode(value["content"])
+                elif line["key"] == "lfsFile":
+                    hub.files[match[1]][value["path"]] = hub.blobs[value["oid"]]
+            commit = hub.commit(match[1])
+            self.answer(
+                {"commitUrl": f"{hub.address}/{match[1]}/commit/{commit}", "commitOid": commit, "hookOutput": ""}
+            )
+        elif (match := re.fullmatch(r"/api/models/(.+?)(?:/revision/(.+))?", path)) and match[1] in hub.files:
+            names = [{"rfilename": name} for name in sorted(hub.files[match[1]])]
+            self.answer({"id": match[1], "sha": hub.commit(match[1]), "siblings": names})
+        elif (match := re.fullmatch(r"/(\w+/[\w-]+)/resolve/(\w+)/(.+)", path)) and match[3] in hub.files[match[1]]:
+            content = hub.files[match[1]][match[3]]
+            tag = f'"{hashlib.sha1(content).hexdigest()}"'
+            self.answer(content, headers={"ETag": tag, "X-Repo-Commit": hub.commit(match[1])})
+        else:
+            self.answer({"error": "Not here."}, 404, {"X-Error-Code": "RepoNotFound"})
+
+    def mode(self, path: str) -> dict[str, object]:
+        large = path.endswith((".safetensors", ".gguf"))
+        return {"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, "oid": None}
+
+    do_GET = do_HEAD = do_POST = do_PUT = handle_request  # noqa: N815
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """The stand-in, running, and huggingface_hub pointed at it, with a token."""
+    with Hub() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.address)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setenv("HF_TOKEN", "hf_stand_in")
+        yield server
+        server.shutdown()
+        thread.join()

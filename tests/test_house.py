@@ -29,7 +29,7 @@ FLOORS = (
     {"cli"},
 )  # fmt: skip
 
-# Tests of something other than one module.
+# Tests of something other than one module: the house itself, or what several modules do together.
 GUARDS = {"test_house", "test_dvc", "test_profiles", "test_pipeline", "test_interchange"}
 
 THIN = 60  # lines of a stage
@@ -141,16 +141,18 @@ def test_a_module_says_what_it_is_and_what_its_functions_do(path: Path) -> None:
 def test_every_package_that_is_imported_is_declared() -> None:
     """In pyproject.toml, by name: what comes along with another package may leave with it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    development = extras.pop("dev")
     requirements = {
-        False: project["dependencies"],
-        True: [*project["dependencies"], *project["optional-dependencies"]["dev"]],
+        False: [*project["dependencies"], *(line for group in extras.values() for line in group)],
+        True: [*project["dependencies"], *development],
     }
     declared = {
         tests: {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in lines}  # type: ignore[index]
         for tests, lines in requirements.items()
     }
     distributions = metadata.packages_distributions()
-    for path in [*SOURCES, *ROOT.glob("tests/**/*.py")]:
+    for path in [*SOURCES, *BENCHMARKS, *ROOT.glob("tests/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -161,10 +163,11 @@ def test_every_package_that_is_imported_is_declared() -> None:
                     package in sys.stdlib_module_names
                     or package in declarations.PACKAGES
                     or (ROOT / "tests" / package).exists()
+                    or package == "benchmarks"
                 ):
                     continue
                 owners = {owner.lower().replace("_", "-") for owner in distributions[package]}
-                assert owners & declared[path.is_relative_to(ROOT / "tests")], f"{name(path)} imports {package}"
+                assert owners & declared[path not in SOURCES], f"{name(path)} imports {package}"
 
 
 def test_nothing_names_this_machine() -> None:

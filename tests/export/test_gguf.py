@@ -52,7 +52,26 @@ def test_llama_cpp_says_the_same(kind: str, checkpoints: dict[str, Path], tmp_pa
 def texts(seed: int, count: int) -> Iterator[str]:
     """Text of any shape. Blanks before a Han character come one at a time: see vocabulary's docstring."""
     source = random.Random(seed)
-    pieces = ["Paris", " the", "巴黎", "河，", "12", "٣", " ", "\t", "'s", "é", "😀", "の", "\u3000", "{}", "<|", "...", "龘", "ß"]
+    pieces = [
+        "Paris",
+        " the",
+        "巴黎",
+        "河，",
+        "12",
+        "٣",
+        " ",
+        "\t",
+        "'s",
+        "é",
+        "😀",
+        "の",
+        "\u3000",
+        "{}",
+        "<|",
+        "...",
+        "龘",
+        "ß",
+    ]
     blanks = [" a", "\n\nThe", "  1", " \n ", "\n\n\n!", "\u00a0\u00a0x", "\n\n法", "  国"]
     for _ in range(count):
         yield "".join(source.choices(pieces, k=6)) + "".join(

@@ -1,0 +1,82 @@
+"""The subcommand `minimind import`: someone else's model becomes a checkpoint here."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from minimind import checkpoint, files, tokenizer
+from minimind.intake import huggingface, origin, parity, pth, vocabulary
+from minimind.intake.huggingface import Foreign
+from minimind.intake.origin import IntakeError
+from minimind.model import Decoder
+
+
+def main(options: argparse.Namespace) -> None:
+    """Read, compare, write, and say what was compared. Raises UserError."""
+    found = origin.locate(options.source)
+    if options.out.exists():
+        raise IntakeError(f"{options.out} exists: name another place, or remove it first")
+    folder = found.path if found.path.is_dir() else None
+    foreign = pth.read(found.path) if folder is None else huggingface.read(folder)
+    model = build(foreign, found.path)
+    with tempfile.TemporaryDirectory() as temporary:
+        used = [*foreign.used, *_tokenizer(folder, options.tokenizer, Path(temporary), found.path)]
+        vocabulary.check_size(Path(temporary), model.config.vocab_size)
+        checked = compare(model, folder)
+        checkpoint.save(options.out, model, Path(temporary), lineage(found, used), foreign.generation)
+    print(f"{options.out}: {model.num_parameters():,} parameters of {found.source}. {checked}")
+    try:
+        tokenizer.load(options.out)
+    except ValueError as error:
+        print(f"note: its tokenizer is not of MiniMind's kind, which stages and `minimind chat` need: {error}")
+
+
+def build(foreign: Foreign, path: Path) -> Decoder:
+    """Our model with the foreign weights. Raises IntakeError naming the first weight that is missing or too many."""
+    model = Decoder(foreign.config)
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    for name in sorted(wanted.keys() | foreign.weights.keys()):
+        if name not in foreign.weights:
+            raise IntakeError(f"{path} has no weight {name}, which a model of its description has")
+        if name not in wanted:
+            raise IntakeError(f"{path} has a weight {name} that our model has no place for")
+        if foreign.weights[name].shape != wanted[name]:
+            shapes = [tuple(shape) for shape in (foreign.weights[name].shape, wanted[name])]
+            raise IntakeError(f"{path}: {name} has the shape {shapes[0]}, and its description says {shapes[1]}")
+    model.load_state_dict(foreign.weights, strict=True)
+    return model
+
+
+def compare(model: Decoder, folder: Path | None) -> str:
+    """Compare the logits with those of the source, where something can compute them; say in words what was done."""
+    if folder is None:
+        return "Its names and shapes are MiniMind's; logits were not compared, since nothing else here reads a *.pth"
+    if not parity.installed():
+        return (
+            "Its names, shapes and config are those of our model; logits were not compared, since transformers is "
+            "not installed (pip install transformers)"
+        )
+    return f"Its logits equal transformers' but for {parity.difference(model, folder):.1e} of the largest"
+
+
+def lineage(found: origin.Origin, used: list[Path]) -> dict[str, object]:
+    """Where an imported checkpoint comes from: source, revision and the digest of every file that was read."""
+    return {
+        "stage": "import",
+        "source": found.source,
+        "revision": found.revision,
+        "inputs": {path.name: files.sha256(path) for path in sorted(used, key=lambda path: path.name)},
+    }
+
+
+def _tokenizer(folder: Path | None, given: Path | None, out: Path, path: Path) -> list[Path]:
+    """Put the model's tokenizer into `out`; return the files it was read from."""
+    if folder is None:
+        if given is None:
+            raise IntakeError(f"{path} comes without a tokenizer: name the folder of MiniMind's with --tokenizer")
+        return vocabulary.carry(given, out)
+    if given is not None:
+        if not (folder / "tokenizer.json").is_file():
+            raise IntakeError(f"{folder} has no tokenizer.json, so it can't be compared with the one in {given}")
+        vocabulary.check_equal(folder, given)
+    return vocabulary.carry(given or folder, out)

@@ -1,0 +1,135 @@
+"""A folder of safetensors in Hugging Face's form, Llama, Qwen3 or Qwen3-MoE, in our terms.
+
+What such a config.json can say and our model can't do is refused by the name of its key.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from minimind import files
+from minimind.intake.origin import IntakeError
+from minimind.model import ModelConfig
+
+# What each class takes for a key that config.json leaves out.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {"rope_theta": 1e4, "rms_norm_eps": 1e-6, "max_position_embeddings": 2048},
+    "qwen3": {"head_dim": 128, "rope_theta": 1e4, "rms_norm_eps": 1e-6, "max_position_embeddings": 32768},
+    "qwen3_moe": {"rope_theta": 1e4, "rms_norm_eps": 1e-6, "max_position_embeddings": 32768},
+}
+# Keys with the only value that our model computes; absent ones have it.
+FIXED: dict[str, Any] = {
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "use_sliding_window": False,
+    "partial_rotary_factor": 1.0,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "quantization_config": None,
+    "is_encoder_decoder": False,
+    "use_bidirectional_attention": False,
+}
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A model as it was found: what our ModelConfig says of it, and its weights under our names, fp32."""
+
+    config: ModelConfig
+    weights: dict[str, Tensor]
+    used: list[Path]  # the files that were read
+    generation: dict[str, Any]  # of its sampling defaults, those that we know
+
+
+def read(folder: Path) -> Foreign:
+    """The model in `folder`. Raises IntakeError."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise IntakeError(f"{path} is missing: {folder} is no folder of a model in Hugging Face's form")
+    described = files.read_json(path)
+    config = translate(described, path)
+    names = _weight_files(folder)
+    weights: dict[str, Tensor] = {}
+    for name in names:
+        try:
+            weights |= load_file(folder / name)
+        except (SafetensorError, OSError) as error:
+            raise IntakeError(f"{folder / name} can't be read: {error}") from error
+    # Old checkpoints of Llama store what follows from rope_theta.
+    weights = {name: tensor.float() for name, tensor in weights.items() if not name.endswith("rotary_emb.inv_freq")}
+    head = weights.get("lm_head.weight")
+    if config.tie_word_embeddings and head is not None:
+        if not torch.equal(head, weights["model.embed_tokens.weight"]):
+            raise IntakeError(
+                f"{path}: tie_word_embeddings is true, but lm_head and embed_tokens differ in the weights"
+            )
+        del weights["lm_head.weight"]
+    generation = folder / "generation_config.json"
+    sampling = files.read_json(generation) if generation.is_file() else {}
+    known = {key: sampling[key] for key in ("do_sample", "temperature", "top_k", "top_p") if key in sampling}
+    used = [path, *(folder / name for name in names), *([generation] if sampling else [])]
+    return Foreign(config, weights, used, known)
+
+
+def translate(described: dict[str, Any], path: Path) -> ModelConfig:
+    """Our description of the model that the config.json at `path` describes. Raises IntakeError naming the key."""
+    kind = described.get("model_type")
+    if kind not in DEFAULTS:
+        raise IntakeError(f"{path}: model_type is {kind!r}; what can be imported is {', '.join(DEFAULTS)}")
+    for key, value in FIXED.items():
+        if described.get(key, value) not in (value, None):
+            raise IntakeError(f"{path}: {key} is {described[key]!r}, and our model has {value!r} only")
+    if "sliding_attention" in (described.get("layer_types") or []):
+        raise IntakeError(f"{path}: layer_types asks for sliding_attention, and our model attends to everything")
+    # transformers 4 writes rope_theta and rope_scaling, 5 writes rope_parameters.
+    rope = described.get("rope_parameters") or described.get("rope_scaling") or {}
+    scaling = rope.get("rope_type", rope.get("type", "default"))
+    if scaling != "default":
+        raise IntakeError(f"{path}: positions are scaled by {scaling!r} (rope_scaling), which our model can't do")
+    values = DEFAULTS[kind] | {key: value for key, value in {**rope, **described}.items() if value is not None}
+    try:
+        experts = {}
+        if kind == "qwen3_moe":
+            experts = {
+                "num_experts": values["num_experts"] if "num_experts" in values else values["num_local_experts"],
+                "num_experts_per_tok": values["num_experts_per_tok"],
+                "moe_intermediate_size": values["moe_intermediate_size"],
+                "norm_topk_prob": values.get("norm_topk_prob", False),
+            }
+        return ModelConfig(
+            hidden_size=values["hidden_size"],
+            num_hidden_layers=values["num_hidden_layers"],
+            num_attention_heads=values["num_attention_heads"],
+            num_key_value_heads=values.get("num_key_value_heads", values["num_attention_heads"]),
+            intermediate_size=values["intermediate_size"],
+            head_dim=values.get("head_dim"),
+            max_position_embeddings=values["max_position_embeddings"],
+            rope_theta=float(values["rope_theta"]),
+            rms_norm_eps=float(values["rms_norm_eps"]),
+            qk_norm=kind != "llama",
+            tie_word_embeddings=values.get("tie_word_embeddings", False),
+            use_moe=kind == "qwen3_moe",
+            vocab_size=values["vocab_size"],
+            **experts,
+        )
+    except KeyError as error:
+        raise IntakeError(f"{path}: {error.args[0]} is missing") from None
+    except ValueError as error:
+        raise IntakeError(f"{path}: {error}") from error
+
+
+def _weight_files(folder: Path) -> list[str]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return sorted(set(files.read_json(index)["weight_map"].values()))
+    if not (folder / "model.safetensors").is_file():
+        raise IntakeError(
+            f"{folder} has no model.safetensors: pickled weights are not read, save them as safetensors first"
+        )
+    return ["model.safetensors"]

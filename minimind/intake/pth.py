@@ -1,0 +1,94 @@
+"""MiniMind's own *.pth: a state dict without a description, so what it is follows from names and shapes.
+
+| file                   | queries and keys | heads          | θ   | ε    | experts                                |
+|------------------------|------------------|----------------|-----|------|----------------------------------------|
+| minimind-3             | normalised       | by norms' size | 1e6 | 1e-6 | none                                   |
+| minimind-3-moe         | normalised       | by norms' size | 1e6 | 1e-6 | routed, top-1, weights add up to 1     |
+| MiniMind2, -Small, -R1 | not normalised   | 8              | 1e6 | 1e-5 | none                                   |
+
+Names are those of MiniMindForCausalLM, which are Hugging Face's. The head is stored although it is tied.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from minimind.intake.huggingface import Foreign
+from minimind.intake.origin import IntakeError
+from minimind.model import ModelConfig
+
+MINIMIND2_HEADS = 8
+POSITIONS = 32768
+
+
+def read(path: Path) -> Foreign:
+    """The model in the file `path`, never unpickling anything but tensors. Raises IntakeError."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch raises: the file may be anything
+        raise IntakeError(f"{path} is no file of weights that can be loaded safely: {error}") from error
+    if not isinstance(stored, dict) or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise IntakeError(
+            f"{path} holds more than weights: of MiniMind's files take the one without `_resume` in its name"
+        )
+    weights = {str(name): tensor.float() for name, tensor in stored.items()}
+    _refuse_others(weights, path)
+    head = weights.pop("lm_head.weight", None)
+    tied = head is None or torch.equal(head, weights["model.embed_tokens.weight"])
+    if head is not None and not tied:
+        weights["lm_head.weight"] = head
+    return Foreign(_describe(weights, tied, path), weights, [path], {})
+
+
+def _refuse_others(weights: dict[str, Tensor], path: Path) -> None:
+    """Raise IntakeError, saying what it is, for a file of MiniMind's that is something else."""
+    for part, what in (
+        (".lora.", "it is an adapter (LoRA): merge it into its model first"),
+        ("shared_experts", "it has shared experts, as MiniMind2-MoE, which our model has not"),
+        ("vision_", "it is a model that sees"),
+    ):
+        if any(part in name for name in weights):
+            raise IntakeError(f"{path}: {what}")
+    if "tok_embeddings.weight" in weights:
+        raise IntakeError(
+            f"{path} is of MiniMind's time before 2025-04-26, when rotary positions turned neighbouring numbers: "
+            "our model turns halves"
+        )
+    if "model.embed_tokens.weight" not in weights or "model.layers.0.self_attn.q_proj.weight" not in weights:
+        raise IntakeError(f"{path} has no model.embed_tokens.weight or no layers: it is none of MiniMind's models")
+
+
+def _describe(weights: dict[str, Tensor], tied: bool, path: Path) -> ModelConfig:
+    first = "model.layers.0"
+    numbers = {int(match[1]) for name in weights if (match := re.match(r"model\.layers\.(\d+)\.", name))}
+    queries, keys = (weights[f"{first}.self_attn.{part}_proj.weight"].shape[0] for part in ("q", "k"))
+    norm = weights.get(f"{first}.self_attn.q_norm.weight")
+    width = queries // MINIMIND2_HEADS if norm is None else len(norm)
+    routed = {int(match[1]) for name in weights if (match := re.match(rf"{first}\.mlp\.experts\.(\d+)\.", name))}
+    inner = weights.get(f"{first}.mlp.{'experts.0.' if routed else ''}gate_proj.weight")
+    if inner is None:
+        raise IntakeError(f"{path} has no feed-forward in {first}.mlp: it is none of MiniMind's models")
+    vocab_size, hidden_size = weights["model.embed_tokens.weight"].shape
+    try:
+        return ModelConfig(
+            hidden_size=hidden_size,
+            num_hidden_layers=len(numbers),
+            num_attention_heads=queries // width,
+            num_key_value_heads=keys // width,
+            intermediate_size=inner.shape[0],
+            head_dim=width,
+            max_position_embeddings=POSITIONS,
+            rope_theta=1e6,
+            rms_norm_eps=1e-5 if norm is None else 1e-6,
+            qk_norm=norm is not None,
+            tie_word_embeddings=tied,
+            use_moe=bool(routed),
+            num_experts=len(routed) or 1,
+            num_experts_per_tok=1,
+            norm_topk_prob=True if routed else None,
+            vocab_size=vocab_size,
+        )
+    except (ValueError, ZeroDivisionError) as error:
+        raise IntakeError(f"{path}: its shapes are none of MiniMind's models ({error})") from error

@@ -1,0 +1,70 @@
+"""The tokenizer of a foreign model: carried over, or compared with one that it must equal."""
+
+from pathlib import Path
+from typing import Any
+
+from minimind import checkpoint, files
+from minimind.intake.origin import IntakeError
+
+
+def carry(folder: Path, out: Path) -> list[Path]:
+    """Copy the tokenizer in `folder` into `out` in the form in which ours are written; return the files read.
+
+    A chat template in a file of its own moves into tokenizer_config.json, and markers written as objects become
+    text. Raises IntakeError if a file is missing.
+    """
+    for name in checkpoint.TOKENIZER_FILES:
+        if not (folder / name).is_file():
+            raise IntakeError(f"{folder / name} is missing: give the model's tokenizer with --tokenizer FOLDER")
+    described: dict[str, Any] = files.read_json(folder / "tokenizer_config.json")
+    for role in ("bos_token", "eos_token", "pad_token", "unk_token"):
+        if isinstance(described.get(role), dict):
+            described[role] = described[role]["content"]
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        described["chat_template"] = template.read_text(encoding="utf-8")
+    (out / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    files.write_json(out / "tokenizer_config.json", described)
+    return [folder / name for name in checkpoint.TOKENIZER_FILES] + [template] * template.is_file()
+
+
+def check_equal(theirs: Path, ours: Path) -> None:
+    """Raise IntakeError, saying where they part, unless both folders' tokenizers give every text the same ids."""
+    a, b = (files.read_json(folder / "tokenizer.json") for folder in (theirs, ours))
+    ids_a, ids_b = _ids(a), _ids(b)
+    remedy = (
+        "its embedding has a row for each of its own tokens, so it can't speak another tokenizer: import it without "
+        "--tokenizer and pack the data with its own, or take another model"
+    )
+    if ids_a != ids_b:
+        differing = {token for token in ids_a.keys() | ids_b.keys() if ids_a.get(token) != ids_b.get(token)}
+        first = min(differing, key=lambda token: (ids_a.get(token, ids_b.get(token)), token))
+        raise IntakeError(
+            f"the tokenizer in {theirs} is not the one in {ours}: {len(ids_a)} against {len(ids_b)} tokens, "
+            f"{len(differing)} of them differ, the first is {first!r} with id {ids_a.get(first)} against "
+            f"{ids_b.get(first)}. {remedy}"
+        )
+    for part, one, other in (
+        ("merges", _merges(a), _merges(b)),
+        *((key, a.get(key), b.get(key)) for key in ("normalizer", "pre_tokenizer")),
+    ):
+        if one != other:
+            raise IntakeError(f"the tokenizer in {theirs} has the tokens of {ours}, but other {part}. {remedy}")
+
+
+def check_size(tokenizer: Path, vocab_size: int) -> None:
+    """Raise IntakeError if the tokenizer in a folder has ids that a model of `vocab_size` rows has no row for."""
+    largest = max(_ids(files.read_json(tokenizer / "tokenizer.json")).values())
+    if largest >= vocab_size:
+        raise IntakeError(
+            f"{tokenizer / 'tokenizer.json'} has a token with id {largest}, and the model's embedding has "
+            f"{vocab_size} rows: it is another model's tokenizer"
+        )
+
+
+def _ids(tokenizer: dict[str, Any]) -> dict[str, int]:
+    return tokenizer["model"]["vocab"] | {entry["content"]: entry["id"] for entry in tokenizer["added_tokens"]}
+
+
+def _merges(tokenizer: dict[str, Any]) -> list[str]:
+    return [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"].get("merges", [])]

@@ -1,0 +1,161 @@
+"""MiniMind's *.pth: its structure, written down anew from the documented names, against the imported checkpoint."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minimind import checkpoint, cli, files
+
+torch.set_num_threads(1)
+
+Output = pytest.CaptureFixture[str]
+V, D, INNER, LAYERS, EXPERTS = 512, 64, 96, 2, 4
+
+
+def state_dict(generation: int, experts: bool = False) -> dict[str, Tensor]:
+    """Random weights in fp16 under MiniMind's names; generation 3 has norms of queries and keys, 2 has not."""
+    heads, groups, width = (8, 2, D // 8) if generation == 2 else (4, 2, 16)
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (V, D), "model.norm.weight": (D,)}
+    for layer in range(LAYERS):
+        name = f"model.layers.{layer}"
+        shapes |= {
+            f"{name}.input_layernorm.weight": (D,),
+            f"{name}.post_attention_layernorm.weight": (D,),
+            f"{name}.self_attn.q_proj.weight": (heads * width, D),
+            f"{name}.self_attn.k_proj.weight": (groups * width, D),
+            f"{name}.self_attn.v_proj.weight": (groups * width, D),
+            f"{name}.self_attn.o_proj.weight": (D, heads * width),
+        }
+        if generation == 3:
+            shapes |= {f"{name}.self_attn.{part}_norm.weight": (width,) for part in "qk"}
+        if experts:
+            shapes[f"{name}.mlp.gate.weight"] = (EXPERTS, D)
+        for inner in [f"experts.{number}." for number in range(EXPERTS)] if experts else [""]:
+            shapes |= {
+                f"{name}.mlp.{inner}gate_proj.weight": (INNER, D),
+                f"{name}.mlp.{inner}up_proj.weight": (INNER, D),
+                f"{name}.mlp.{inner}down_proj.weight": (D, INNER),
+            }
+    generator = torch.Generator().manual_seed(generation)
+    noise = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    weights = {name: (1 + 0.3 * n if n.ndim == 1 else 0.2 * n).half() for name, n in noise.items()}
+    return weights | {"lm_head.weight": weights["model.embed_tokens.weight"]}
+
+
+def logits(weights: dict[str, Tensor], ids: list[int], generation: int) -> Tensor:
+    """What MiniMind computes, (T, V), from its description: one sequence, one head and one expert at a time."""
+    w = {name: weight.double() for name, weight in weights.items()}
+    eps, (heads, groups, width) = (1e-5, (8, 2, D // 8)) if generation == 2 else (1e-6, (4, 2, 16))
+
+    def norm(x: Tensor, name: str) -> Tensor:
+        return x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt() * w[name]
+
+    def turn(x: Tensor) -> Tensor:
+        """As complex numbers: the first half of a head is the real part, the second the imaginary one."""
+        angle = torch.arange(len(x))[:, None] * 1e6 ** (-torch.arange(width // 2) * 2 / width).double()
+        turned = torch.complex(x[:, : width // 2], x[:, width // 2 :]) * torch.polar(torch.ones_like(angle), angle)
+        return torch.cat((turned.real, turned.imag), -1)
+
+    def feed_forward(x: Tensor, name: str) -> Tensor:
+        inner = F.silu(x @ w[f"{name}gate_proj.weight"].T) * (x @ w[f"{name}up_proj.weight"].T)
+        return inner @ w[f"{name}down_proj.weight"].T
+
+    x = w["model.embed_tokens.weight"][ids]
+    future = torch.full((len(ids), len(ids)), -math.inf, dtype=torch.float64).triu(1)
+    for layer in range(LAYERS):
+        name = f"model.layers.{layer}"
+        h = norm(x, f"{name}.input_layernorm.weight")
+        parts = {}
+        for part in "qkv":
+            rows = w[f"{name}.self_attn.{part}_proj.weight"].split(width)
+            parts[part] = [h @ matrix.T for matrix in rows]
+            if part != "v":
+                if generation == 3:
+                    parts[part] = [norm(head, f"{name}.self_attn.{part}_norm.weight") for head in parts[part]]
+                parts[part] = [turn(head) for head in parts[part]]
+        made = []
+        for head in range(heads):
+            group = head // (heads // groups)
+            scores = parts["q"][head] @ parts["k"][group].T / math.sqrt(width) + future
+            made.append(scores.softmax(-1) @ parts["v"][group])
+        x = x + torch.cat(made, -1) @ w[f"{name}.self_attn.o_proj.weight"].T
+        h = norm(x, f"{name}.post_attention_layernorm.weight")
+        if f"{name}.mlp.gate.weight" in w:
+            # The one expert that a token visits has the weight p / p, which is 1.
+            best = (h @ w[f"{name}.mlp.gate.weight"].T).argmax(-1)
+            x = x + torch.stack(
+                [feed_forward(row, f"{name}.mlp.experts.{number}.") for row, number in zip(h, best, strict=True)]
+            )
+        else:
+            x = x + feed_forward(h, f"{name}.mlp.")
+    return norm(x, "model.norm.weight") @ w["lm_head.weight"].T
+
+
+@pytest.mark.parametrize(("generation", "experts"), [(2, False), (3, False), (3, True)])
+def test_an_imported_file_computes_what_minimind_does(
+    generation: int, experts: bool, tokenizer_folder: Path, tmp_path: Path, capsys: Output
+) -> None:
+    weights = state_dict(generation, experts)
+    torch.save(weights, tmp_path / "full_sft_64.pth")
+    command = ["import", str(tmp_path / "full_sft_64.pth"), str(tmp_path / "model")]
+    assert cli.main([*command, "--tokenizer", str(tokenizer_folder)]) == 0
+    assert "logits were not compared" in capsys.readouterr().out
+    model = checkpoint.load(tmp_path / "model")
+    assert model.config.tie_word_embeddings and model.config.max_position_embeddings == 32768
+    ids = torch.randint(V, (40,), generator=torch.Generator().manual_seed(5)).tolist()
+    batch = torch.tensor([ids])
+    with torch.no_grad():
+        ours = model.logits(model(batch, torch.ones_like(batch))[0])[0]
+    torch.testing.assert_close(ours.double(), logits(weights, ids, generation), rtol=1e-4, atol=1e-4)
+    lineage = files.read_manifest(tmp_path / "model")["lineage"]
+    assert lineage["source"] == "full_sft_64.pth"
+    assert lineage["inputs"]["full_sft_64.pth"] == files.sha256(tmp_path / "full_sft_64.pth")
+
+
+class Evil:
+    """What must never be made of a file."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("unpickled",))
+
+
+@pytest.mark.parametrize(
+    ("stored", "says"),
+    [
+        (state_dict(3) | {"model.layers.0.self_attn.q_proj.lora.A.weight": torch.zeros(8, D)}, "adapter"),
+        (
+            state_dict(2, True) | {"model.layers.0.mlp.shared_experts.0.up_proj.weight": torch.zeros(1)},
+            "shared experts",
+        ),
+        ({"tok_embeddings.weight": torch.zeros(8, 8)}, "before 2025-04-26"),
+        ({"weight": torch.zeros(8, 8)}, "none of MiniMind's models"),
+        ({"model": state_dict(3), "step": 7}, "more than weights"),
+        (Evil(), "can be loaded safely"),
+        (
+            {name: w for name, w in state_dict(3).items() if "1.mlp.up_proj" not in name},
+            "no weight model.layers.1.mlp.up",
+        ),
+    ],
+)
+def test_other_files_are_refused_by_what_they_are(
+    stored: Any, says: str, tokenizer_folder: Path, tmp_path: Path, capsys: Output
+) -> None:
+    torch.save(stored, tmp_path / "x.pth")
+    command = ["import", str(tmp_path / "x.pth"), str(tmp_path / "model"), "--tokenizer", str(tokenizer_folder)]
+    assert cli.main(command) == 1
+    said = capsys.readouterr()
+    assert says in said.err and "unpickled" not in said.out
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_file_wants_a_tokenizer(tmp_path: Path, capsys: Output) -> None:
+    torch.save(state_dict(3), tmp_path / "x.pth")
+    assert cli.main(["import", str(tmp_path / "x.pth"), str(tmp_path / "model")]) == 1
+    assert "comes without a tokenizer" in capsys.readouterr().err
+    assert cli.main(["import", str(tmp_path / "none.pth"), str(tmp_path / "model")]) == 1
+    assert "there is no" in capsys.readouterr().err

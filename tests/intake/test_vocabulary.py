@@ -1,0 +1,95 @@
+"""Whose tokenizer an imported model speaks, and what is said when it is another."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minimind import checkpoint, cli, files, tokenizer
+from minimind.intake import vocabulary
+from minimind.intake.origin import IntakeError
+from minimind.tokenizer import TokenizerConfig
+
+Output = pytest.CaptureFixture[str]
+
+
+def changed(source: Path, out: Path, change: Any) -> Path:
+    """The tokenizer's folder `source` after change(tokenizer.json's value)."""
+    out.mkdir()
+    described = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
+    change(described)
+    (out / "tokenizer.json").write_text(json.dumps(described), encoding="utf-8")
+    (out / "tokenizer_config.json").write_bytes((source / "tokenizer_config.json").read_bytes())
+    return out
+
+
+def test_equal_tokenizers_may_be_written_differently(tokenizer_folder: Path, tmp_path: Path) -> None:
+    def rewrite(described: dict[str, Any]) -> None:
+        merges = described["model"]["merges"]
+        described["model"]["merges"] = [" ".join(merge) if isinstance(merge, list) else merge for merge in merges]
+        described["model"]["vocab"] = dict(sorted(described["model"]["vocab"].items()))
+
+    vocabulary.check_equal(changed(tokenizer_folder, tmp_path / "same", rewrite), tokenizer_folder)
+
+
+def test_a_difference_is_explained(tokenizer_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    config = TokenizerConfig(vocab_size=400, isolate=False, max_bytes=1000, held_out_share=0.1)
+    tokenizer.save(tokenizer.train(["quite another text, quite another text"], config), other)
+    with pytest.raises(IntakeError, match=r"tokens, \d+ of them differ, the first is '.*' with id .*pack the data"):
+        vocabulary.check_equal(other, tokenizer_folder)
+
+    def swap(described: dict[str, Any]) -> None:
+        described["model"]["merges"].reverse()
+
+    with pytest.raises(IntakeError, match="but other merges"):
+        vocabulary.check_equal(changed(tokenizer_folder, tmp_path / "merges", swap), tokenizer_folder)
+
+    def whole(described: dict[str, Any]) -> None:
+        described["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": True, "use_regex": True}
+
+    with pytest.raises(IntakeError, match="but other pre_tokenizer"):
+        vocabulary.check_equal(changed(tokenizer_folder, tmp_path / "words", whole), tokenizer_folder)
+
+
+def test_the_command_carries_or_compares(
+    checkpoints: dict[str, Path], tokenizer_folder: Path, tmp_path: Path, capsys: Output
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for path in checkpoints["llama"].iterdir():
+        (source / path.name).write_bytes(path.read_bytes())
+    described = files.read_json(source / "tokenizer_config.json")
+    template = described.pop("chat_template")
+    described |= {"bos_token": None, "eos_token": {"content": described["eos_token"], "lstrip": False}}
+    files.write_json(source / "tokenizer_config.json", described)
+    files.write_text(source / "chat_template.jinja", template)
+
+    assert cli.main(["import", str(source), str(tmp_path / "carried")]) == 0
+    carried = files.read_json(tmp_path / "carried" / "tokenizer_config.json")
+    assert (carried["chat_template"], carried["eos_token"]) == (template, "<|im_end|>")
+    config = files.read_json(tmp_path / "carried" / "config.json")
+    assert config["eos_token_id"] == 2 and "bos_token_id" not in config
+    assert "chat_template.jinja" in files.read_manifest(tmp_path / "carried")["lineage"]["inputs"]
+
+    assert cli.main(["import", str(source), str(tmp_path / "b"), "--tokenizer", str(tokenizer_folder)]) == 0
+    assert checkpoint.special_ids(tmp_path / "b") == {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+
+    def add(described: dict[str, Any]) -> None:
+        described["added_tokens"].append({**described["added_tokens"][0], "id": 700, "content": "<far>"})
+
+    larger = changed(source, tmp_path / "larger", add)
+    capsys.readouterr()
+    assert cli.main(["import", str(source), str(tmp_path / "c"), "--tokenizer", str(larger)]) == 1
+    assert "'<far>' with id None against 700" in capsys.readouterr().err
+    for path in larger.iterdir():
+        (source / path.name).write_bytes(path.read_bytes())
+    assert cli.main(["import", str(source), str(tmp_path / "c")]) == 1
+    assert "a token with id 700, and the model's embedding has 512 rows" in capsys.readouterr().err
+    (source / "tokenizer.json").unlink()
+    assert cli.main(["import", str(source), str(tmp_path / "c")]) == 1
+    assert "tokenizer.json is missing" in capsys.readouterr().err
+    assert cli.main(["import", str(tmp_path / "carried"), str(tmp_path / "carried")]) == 1
+    assert "carried exists" in capsys.readouterr().err

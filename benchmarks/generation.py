@@ -2,10 +2,10 @@
 
     python benchmarks/generation.py [--sizes 26M,104M] [--batches 1,8,32] [--clock cpu]
 
-All run in this process, on the CPU, on the same number of threads, on the same prompts, taking turns. A figure is the
-median over the rounds of new tokens by seconds; a ratio is the median over the rounds of the two that stand next to
-each other in time, so that a busy machine disturbs it less. With `--clock cpu` seconds are those that the process
-spent on processors, which with one thread is what a quiet machine would take.
+All run in this process, on the CPU, on the same number of threads, on the same prompts, taking turns. Tokens per second
+are new tokens by the median seconds over the rounds; the other columns say how many times as fast ours is in each
+precision, as the median over the rounds of the ratio within a round, which a busy machine disturbs less. With
+`--clock cpu` seconds are those that the process spent on processors: with one thread, what a quiet machine would take.
 """
 
 import argparse
@@ -49,9 +49,9 @@ Contestant = Callable[[Prompts], object]
 Times = dict[str, list[float]]
 
 
-def ours(model: Decoder, new_tokens: int) -> Contestant:
+def ours(model: Decoder, quantize: bool, new_tokens: int) -> Contestant:
     """The engine behind `minimind.Model`, texts included."""
-    engine = Engine(Source(model), NO_STOP)
+    engine = Engine(Source(model, quantize), NO_STOP)
     written = [f"[{number}]".encode() for number in range(VOCABULARY)]
 
     def run(prompts: Prompts) -> None:
@@ -135,8 +135,7 @@ def table(batch: int, seconds: Times, num_tokens: int) -> list[str]:
     lines = []
     for name, times in seconds.items():
         ratios = []
-        for precision in PRECISIONS:
-            own = seconds[f"ours {precision}"]
+        for own in (seconds[other] for other in seconds if other.startswith("ours")):
             ratios.append(f"{statistics.median(b / a for a, b in zip(own, times, strict=True)):.2f}")
         speed = num_tokens / statistics.median(times)
         lines.append(f"| {batch} | {name} | {speed:,.0f} | {' | '.join(ratios)} |")
@@ -172,12 +171,13 @@ def main() -> None:
             checkpoint_folder = write(Path(folder), SIZES[size])
             fixed: dict[str, Contestant] = {}
             for precision, dtype in PRECISIONS.items():
-                fixed[f"ours {precision}"] = ours(checkpoint.load(checkpoint_folder, dtype), options.new_tokens)
+                fixed[f"ours {precision}"] = ours(checkpoint.load(checkpoint_folder, dtype), False, options.new_tokens)
                 fixed[f"transformers {precision}"] = theirs(checkpoint_folder, dtype, options.new_tokens)
-            files = {kind: Path(folder) / f"{kind}.gguf" for kind in ("f32", "bf16", "q8_0")}
+            fixed["ours q8_0"] = ours(checkpoint.load(checkpoint_folder), True, options.new_tokens)
+            files = {kind: Path(folder) / f"{kind}.gguf" for kind in ("f32", "bf16", "q8_0")}  # by llama.cpp's names
             for kind, path in files.items():
                 gguf.write(contents.read(checkpoint_folder), path, kind)
-            print(f"\n{size}:\n\n| batch | | tokens/s | ours fp32 is × | ours bf16 is × |\n|--:|:--|--:|--:|--:|")
+            print(f"\n{size}:\n\n| batch | | tokens/s | ours fp32 | ours bf16 | ours q8_0 |\n|--:|:--|--:|--:|--:|--:|")
             for batch in map(int, options.batches.split(",")):
                 prompts = torch.randint(36, VOCABULARY, (batch, options.prompt_tokens), generator=generator).tolist()
                 servers = {

@@ -50,7 +50,8 @@ class Row:
     def append(self, token: int, stop: int) -> None:
         """Go on by one token; `stop` ends the answer without being part of it."""
         if token == stop:
-            return self._finish("stop")
+            self._finish("stop")
+            return
         self.tokens.append(token)
         if self._seen is not None:
             self._seen[:, token] = True

@@ -20,14 +20,14 @@ from minimind.inference import constraints
 from minimind.inference.constraints import Constraints, Form
 from minimind.inference.engine import Engine, Row
 from minimind.inference.network import Source
-from minimind.inference.sampling import Sampling
+from minimind.inference.sampling import DEFAULT_NEW_TOKENS, Sampling
 from minimind.inference.text import Writer, token_bytes
 from minimind.model import Decoder
 from minimind.score import num_common
 from minimind.tokenizer import BOS, EOS
 
 Message = dict[str, Any]
-Prompt = str | Sequence[Message]
+Prompt = str | list[Message]
 """What a user says, or a whole conversation in MiniMind's or OpenAI's schema."""
 
 
@@ -100,7 +100,7 @@ class Model:
     @overload
     def predict(self, prompt: Prompt, **options: Any) -> str: ...
     @overload
-    def predict(self, prompt: Sequence[Prompt], *, batch_size: int = 32, **options: Any) -> list[str]: ...
+    def predict(self, prompt: list[str] | list[list[Message]], *, batch_size: int = 32, **options: Any) -> list[str]: ...
     def predict(self, prompt: Any, *, batch_size: int = 32, **options: Any) -> str | list[str]:
         """The answer to a prompt, or a list of them to a list of prompts, decoded side by side."""
         single = _is_single(prompt)
@@ -157,7 +157,7 @@ class Model:
     ) -> list[Row]:
         form = _form(tools, tool_choice, thinking, schema, regex)
         sampling = Sampling(**options)
-        conversations = [[{"role": "user", "content": p}] if isinstance(p, str) else list(p) for p in prompts]
+        conversations = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]
         return [
             self._row(number, self.chat.prompt(messages, list(tools or []), thinking), sampling, form)
             for number, messages in enumerate(conversations)
@@ -176,7 +176,14 @@ class Model:
             if self._constraints is None:
                 self._constraints = Constraints(self.folder, self.decoder.config.vocab_size)
             constraint = self._constraints.make(form)
-        return Row(prompt, sampling, wanted or room, Writer(self._written, sampling.stop), constraint, number)
+        return Row(
+            prompt,
+            sampling,
+            wanted or min(room, DEFAULT_NEW_TOKENS),
+            Writer(self._written, sampling.stop),
+            constraint,
+            number,
+        )
 
 
 def _found(folder: Path) -> Path:
@@ -191,7 +198,7 @@ def _found(folder: Path) -> Path:
 def _is_single(prompt: object) -> bool:
     if isinstance(prompt, str):
         return True
-    if not isinstance(prompt, Sequence):
+    if not isinstance(prompt, list):
         raise UserError(f"the prompt is {type(prompt).__name__}, expected text, a list of messages, or a list of those")
     return bool(prompt) and isinstance(prompt[0], dict)
 

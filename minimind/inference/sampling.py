@@ -8,12 +8,14 @@ from torch import Tensor
 
 from minimind.errors import UserError
 
+DEFAULT_NEW_TOKENS = 512
+
 
 @dataclass(frozen=True)
 class Sampling:
     """How an answer is drawn; temperature 0 takes the most probable token each time. Raises UserError."""
 
-    max_new_tokens: int | None = None  # None: as many as the model has positions for
+    max_new_tokens: int | None = None  # None: DEFAULT_NEW_TOKENS, or what the model has positions for
     temperature: float = 0.0
     top_k: int = 0  # draw from so many tokens; 0: from all
     top_p: float = 1.0  # then from the smallest set that holds this share of the rest

@@ -191,7 +191,10 @@ def _found(folder: Path) -> Path:
     if not folder.exists() and named.exists():
         return named
     if not folder.exists():
-        raise UserError(f"{folder} is no folder: name a checkpoint, for example models/dpo, which `dvc repro` makes")
+        raise UserError(
+            f"{folder} is no folder: name a checkpoint, for example models/dpo, which `dvc repro` makes, or one that "
+            "`minimind import` has brought from a hub"
+        )
     return folder
 
 

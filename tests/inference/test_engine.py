@@ -103,8 +103,9 @@ def test_text_comes_as_it_is_settled(decoder: Decoders, prompts: Prompts) -> Non
     (row,) = rows(prompts(4), 12)
     pieces = [worked.take() for worked in made.run([row])]
     assert pieces == [f"<{token}>" for token in row.tokens]
-    (again,) = rows(prompts(4), 12, stop=(pieces[5] + pieces[6][:2],))
-    assert "".join(worked.take() for worked in made.run([again])) == "".join(pieces[:5])
+    stop = pieces[5] + pieces[6][:2]
+    (again,) = rows(prompts(4), 12, stop=(stop,))
+    assert "".join(worked.take() for worked in made.run([again])) == row.text[: row.text.index(stop)]
     assert again.end == "stop"
 
 
@@ -149,7 +150,7 @@ def test_a_draft_changes_no_distribution(decoder: Decoders) -> None:
     expected = {(a, b): float(first[a] * second[b]) for a in first.nonzero()[:, 0].tolist()
                 for second in [chances([*prompt, a])] for b in second.nonzero()[:, 0].tolist()}  # fmt: skip
     made = Engine(Source(model), NO_STOP, Source(draft), 3)
-    work = rows([prompt] * 6000, 2, temperature=2.0, top_k=8, seed=11)
+    work = rows([prompt] * 3000, 2, temperature=2.0, top_k=8, seed=11)
     for _ in made.run(work):
         pass
     share = sum(row.accepted for row in work) / sum(row.proposed for row in work)

@@ -100,7 +100,9 @@ class Model:
     @overload
     def predict(self, prompt: Prompt, **options: Any) -> str: ...
     @overload
-    def predict(self, prompt: list[str] | list[list[Message]], *, batch_size: int = 32, **options: Any) -> list[str]: ...
+    def predict(
+        self, prompt: list[str] | list[list[Message]], *, batch_size: int = 32, **options: Any
+    ) -> list[str]: ...
     def predict(self, prompt: Any, *, batch_size: int = 32, **options: Any) -> str | list[str]:
         """The answer to a prompt, or a list of them to a list of prompts, decoded side by side."""
         single = _is_single(prompt)

@@ -13,7 +13,7 @@
 #include <omp.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX512BF16__
+#ifdef __AVX512F__
 #include <immintrin.h>
 #endif
 
@@ -30,6 +30,7 @@ typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
 typedef _Float16 scales __attribute__((vector_size(2 * LANES), aligned(2)));
+typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1)));
 
 enum { FLOAT, BF16, Q8_0 }; /* kinds of matrices */
@@ -98,8 +99,28 @@ static inline void store(void *to, long index, float x, int half) {
 static inline floats load(const void *from, long index, int half) {
     if (!half)
         return *(const floats *)((const float *)from + index);
-    words wide = __builtin_convertvector(*(const halves *)((const uint16_t *)from + index), words) << 16;
-    return (floats)wide;
+    const halves half_words = *(const halves *)((const uint16_t *)from + index);
+#ifdef __AVX512F__ /* GCC 12 widens vectors one element at a time, unless told otherwise */
+    return (floats)((words)_mm512_cvtepu16_epi32((__m256i)half_words) << 16);
+#else
+    return (floats)(__builtin_convertvector(half_words, words) << 16);
+#endif
+}
+
+static inline floats widened(bytes values) {
+#ifdef __AVX512F__
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)values));
+#else
+    return __builtin_convertvector(__builtin_convertvector(values, integers), floats);
+#endif
+}
+
+static inline floats scaled(scales values) {
+#ifdef __AVX512F__
+    return (floats)_mm512_cvtph_ps((__m256i)values);
+#else
+    return __builtin_convertvector(values, floats);
+#endif
 }
 
 /* sum + w · x for one input of every row of a vector, or for the next two where they are bf16. */
@@ -132,10 +153,12 @@ static inline __attribute__((always_inline)) void tile(
             const bytes *values = (const bytes *)(from + BLOCK * 2);
             floats scale[VECTORS];
             for (int v = 0; v < VECTORS; v++)
-                scale[v] = __builtin_convertvector(((const scales *)from)[v], floats);
+                scale[v] = scaled(((const scales *)from)[v]);
             for (long k = 0; k < GROUP; k++)
+#pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++) {
-                    const floats w = __builtin_convertvector(values[k * VECTORS + v], floats) * scale[v];
+                    const floats w = widened(values[k * VECTORS + v]) * scale[v];
+#pragma GCC unroll 8
                     for (int r = 0; r < rows; r++)
                         sums[r][v] += w * ((const float *)((const char *)x + r * row_bytes))[group * GROUP + k];
                 }

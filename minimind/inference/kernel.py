@@ -4,8 +4,10 @@ Nothing here is needed to understand decoding or to decode: without a C compiler
 `network.Plain` does the same through `model.py`.
 """
 
+import contextlib
 import ctypes
 import hashlib
+import mmap
 import os
 import platform
 import shutil
@@ -26,6 +28,7 @@ from minimind.model import Decoder, Layer
 SOURCE = Path(__file__).with_name("decode.c")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 LANES, BLOCK, GROUP = 16, 64, 32  # as in decode.c
+HUGE_PAGE, ALIGNMENT = 2 << 20, 64  # bytes
 
 
 class Kind(IntEnum):
@@ -129,6 +132,32 @@ class Weights:
                 tensors["q_norm"] = attention.q_norm.weight.detach().float()
                 tensors["k_norm"] = attention.k_norm.weight.detach().float()
             self.layers.append(tensors)
+        packed = [(tensors, name) for tensors in self.layers for name in ("qkv", "out", "gate_up", "down")]
+        self.output, *settled = _settle([self.output, *(tensors[name] for tensors, name in packed)])
+        for (tensors, name), matrix in zip(packed, settled, strict=True):
+            tensors[name] = matrix
+
+
+def _settle(tensors: list[Tensor]) -> list[Tensor]:
+    """The same tensors in one stretch of memory of huge pages, where the system has them.
+
+    A step reads every weight once. Looking up a small page costs as long again as reading it: 100 MB took 5.9 ms in
+    pages of 4 KiB, and 3.6 ms in those of 2 MiB.
+    """
+    starts = [0]
+    for tensor in tensors:
+        starts.append(starts[-1] + tensor.nbytes + -tensor.nbytes % ALIGNMENT)
+    memory = mmap.mmap(-1, starts[-1] + HUGE_PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them has small ones
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    region = torch.frombuffer(memory, dtype=torch.uint8)
+    region = region[-region.data_ptr() % HUGE_PAGE :]
+    settled = []
+    for start, tensor in zip(starts, tensors, strict=False):
+        place = region[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        settled.append(place.copy_(tensor))
+    return settled
 
 
 def _joined(*modules: object) -> Tensor:

@@ -29,6 +29,7 @@ from minimind.errors import UserError
 from minimind.export import contents as reading
 from minimind.export import gguf
 from minimind.export.perplexity import documents, perplexity
+from minimind.tokenizer import EOS
 
 PROMPTS = ("法国的首都是哪里？", "What is 47+38?", "Tell me a story.")
 QUANTIZED = ("f32", "f16", "q8_0")
@@ -97,7 +98,7 @@ def compare(folder: Path, text: Path, max_tokens: int, out: Callable[[str], obje
     contents = reading.read(folder)
     ours, chat = checkpoint.load(folder), Chat(folder)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
-    vocab_size, stop = contents.config["vocab_size"], contents.token("eos")
+    vocab_size, stop = contents.config["vocab_size"], EOS
     prompts = [chat.prompt([{"role": "user", "content": prompt}]) for prompt in PROMPTS]
     pieces = documents(text, contents, max_tokens)
     expected = [_logprobs(ours, prompt) for prompt in prompts]
@@ -129,6 +130,7 @@ def compare(folder: Path, text: Path, max_tokens: int, out: Callable[[str], obje
         ),
     ]
     printable = chat.text_tokenizer.token_to_id("a")
+    assert printable is not None, "every single byte is a token"
     with tempfile.TemporaryDirectory() as temporary:
         for kind in QUANTIZED:
             path = Path(temporary) / f"{kind}.gguf"

@@ -77,7 +77,22 @@ def imports(path: Path, root: Path) -> Iterator[Path]:
         if parts[0] in PACKAGES:
             packages = [root.joinpath(*parts[:length], "__init__.py") for length in range(1, len(parts) + 1)]
             module = root.joinpath(*parts).with_suffix(".py")
-            yield from (candidate for candidate in (*packages, module) if candidate.is_file())
+            yield from (file for file in (*packages, module) if file.is_file() and not is_lazy(file))
+
+
+def is_lazy(path: Path) -> bool:
+    """Whether importing the file brings in nothing: it imports within `__getattr__` (PEP 562), or for type checkers.
+
+    Such a package is no dependency of what imports a module beside it.
+    """
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return any(isinstance(node, ast.FunctionDef) and node.name == "__getattr__" for node in body) and all(
+        (isinstance(node, ast.FunctionDef) and node.name == "__getattr__")
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.ImportFrom) and node.module == "typing")
+        or (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
+        for node in body
+    )
 
 
 def sections(script: Path) -> list[str]:

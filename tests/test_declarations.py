@@ -63,3 +63,25 @@ def test_the_lists_are_made_anew_and_all_else_stays(root: Path) -> None:
         assert declarations.complete(old, root) == new
     with pytest.raises(ValueError, match="the stage x has no `params:`"):
         declarations.complete(new.replace("    params:\n      - seed\n      - x\n", ""), root)
+
+
+@pytest.mark.parametrize(
+    ("text", "lazy"),
+    [
+        (
+            '"""Doc."""\nfrom typing import Any\n\n\ndef __getattr__(name):\n    from minimind.a import f\n',
+            True,
+        ),
+        ("if TYPE_CHECKING:\n    from minimind.a import f\n\n\ndef __getattr__(name):\n    return 1\n", True),
+        ("from minimind.a import f\n\n\ndef __getattr__(name):\n    return 1\n", False),
+        ("def __getattr__(name):\n    return 1\n\n\nNAME = 1\n", False),
+        ("NAME = 1\n", False),
+        ("", False),
+    ],
+)
+def test_a_package_that_imports_on_demand_is_no_dependency(text: str, lazy: bool, root: Path) -> None:
+    (root / "minimind/__init__.py").write_text(text)
+    (root / "minimind/a.py").write_text("def f(): ...\n")
+    assert declarations.is_lazy(root / "minimind/__init__.py") == lazy
+    names = declarations.closure(root / "stages/x.py", root)
+    assert ("minimind/__init__.py" in names) == (bool(text) and not lazy)

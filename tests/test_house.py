@@ -24,7 +24,7 @@ FLOORS = (
      "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "distributed", "generate", "hardware", "memory", "report", "resume", "rows", "sources"},
     {"batches", "corpus", "page", "score", "talk"},
-    {"columns", "engines", "export", "intake", "objectives", "packing"},
+    {"columns", "engines", "export", "inference", "intake", "objectives", "packing"},
     {"doctor", "teacher", "train"},
     {"cli"},
 )  # fmt: skip
@@ -95,11 +95,21 @@ def test_a_stage_is_thin_and_imports_no_other(path: Path) -> None:
     assert not [name(other) for other in imports(path) if name(other).startswith("stages/")]
 
 
-def test_init_files_are_empty() -> None:
-    """What stands in one would be a dependency of every stage that imports anything beside it."""
+def test_init_files_are_empty_or_lazy() -> None:
+    """What else stands in one would be a dependency of every stage that imports anything beside it."""
     folders = {path.parent for path in SOURCES}
-    assert {path.parent for path in SOURCES if path.name == "__init__.py"} == folders
-    assert [name(path) for path in SOURCES if path.name == "__init__.py" and path.stat().st_size] == []
+    inits = [path for path in SOURCES if path.name == "__init__.py"]
+    assert {path.parent for path in inits} == folders
+    assert [name(path) for path in inits if path.stat().st_size and not declarations.is_lazy(path)] == []
+
+
+def test_no_stage_imports_what_only_python_users_need() -> None:
+    """Asked of Python itself, beside the syntax tree: `from minimind import Model` costs the stages nothing."""
+    program = "import sys, stages.{0}; print([name for name in sys.modules if name.startswith('minimind.inference')])"
+    for path in (ROOT / "stages" / "evaluate.py", ROOT / "stages" / "fetch.py"):
+        command = [sys.executable, "-c", program.format(path.stem)]
+        assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "[]\n"
+        assert not [file for file in declarations.closure(path, ROOT) if file.startswith("minimind/inference")]
 
 
 def test_no_name_says_nothing() -> None:
@@ -142,9 +152,11 @@ def test_a_module_says_what_it_is_and_what_its_functions_do(path: Path) -> None:
 def test_every_package_that_is_imported_is_declared() -> None:
     """In pyproject.toml, by name: what comes along with another package may leave with it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    development = extras.pop("dev")
     requirements = {
-        False: project["dependencies"],
-        True: [*project["dependencies"], *project["optional-dependencies"]["dev"]],
+        False: [*project["dependencies"], *(line for group in extras.values() for line in group)],
+        True: [*project["dependencies"], *development],
     }
     declared = {
         tests: {re.match(r"[\w.-]+", line)[0].lower().replace("_", "-") for line in lines}  # type: ignore[index]

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from minimind import tokenizer
 from minimind.export.contents import Contents, ExportError
@@ -31,8 +32,9 @@ def documents(path: Path, contents: Contents, max_tokens: int) -> list[list[int]
             )
         pieces = _unpacked(rows, longest)
     else:
-        text = tokenizer.plain(tokenizer.Tokenizer.from_file(str(contents.folder / "tokenizer.json")))
-        start = [] if contents.token("bos") is None else [contents.token("bos")]
+        text = tokenizer.plain(Tokenizer.from_file(str(contents.folder / "tokenizer.json")))
+        bos = contents.token("bos")
+        start = [] if bos is None else [bos]
         ids = text.encode(path.read_text(encoding="utf-8"), add_special_tokens=False).ids
         room = longest - len(start)
         pieces = [[*start, *ids[first : first + room]] for first in range(0, len(ids), room)]

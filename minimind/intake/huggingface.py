@@ -110,7 +110,7 @@ def translate(described: dict[str, Any], path: Path) -> ModelConfig:
             hidden_size=values["hidden_size"],
             num_hidden_layers=values["num_hidden_layers"],
             num_attention_heads=values["num_attention_heads"],
-            num_key_value_heads=values.get("num_key_value_heads", values["num_attention_heads"]),
+            num_key_value_heads=values.get("num_key_value_heads") or values["num_attention_heads"],
             intermediate_size=values["intermediate_size"],
             head_dim=values.get("head_dim"),
             max_position_embeddings=values["max_position_embeddings"],

@@ -1,0 +1,226 @@
+"""`minimind.Model`: a checkpoint, ready to be used from Python.
+
+model = Model("models/dpo")
+model.predict("法国的首都是哪里？")
+for piece in model.stream([{"role": "user", "content": "…"}], temperature=0.7): …
+model.score("context", ["choice a", "choice b"])
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from minimind import checkpoint, hardware, verify
+from minimind.chat import Chat
+from minimind.config import Runtime
+from minimind.errors import UserError
+from minimind.generate import loglikelihood
+from minimind.inference import constraints
+from minimind.inference.constraints import Constraints, Form
+from minimind.inference.engine import Engine, Row
+from minimind.inference.network import Source
+from minimind.inference.sampling import DEFAULT_NEW_TOKENS, Sampling
+from minimind.inference.text import Writer, token_bytes
+from minimind.model import Decoder
+from minimind.score import num_common
+from minimind.tokenizer import BOS, EOS
+
+Message = dict[str, Any]
+Prompt = str | list[Message]
+"""What a user says, or a whole conversation in MiniMind's or OpenAI's schema."""
+
+
+class Model:
+    """A checkpoint folder, such as `models/dpo`; `dpo` alone means the same.
+
+    Every method that answers takes the fields of `Sampling` by name (max_new_tokens, temperature, top_k, top_p, min_p,
+    repetition_penalty, presence_penalty, stop, seed), and for conversations:
+
+    - tools: list of {"name", "description"?, "parameters"}, which the model may call
+    - tool_choice: "required" makes the answer one call of a tool, with arguments that its parameters allow
+    - thinking: False keeps the model from thinking, True lets it think also before a constrained answer
+    - schema (a JSON schema) or regex: the form that the answer has
+
+    Answers are all that the model wrote, thoughts and calls in their markers; `reply` takes them apart. Mistakes raise
+    minimind.errors.UserError and its kin.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        draft: str | os.PathLike[str] | None = None,
+        draft_tokens: int = 4,
+        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+        dtype: Literal["auto", "bfloat16", "float32"] = "auto",
+        quantize: Literal["q8_0"] | None = None,
+        threads: int = 0,
+    ):
+        """With `draft`, a smaller checkpoint of the same tokenizer guesses `draft_tokens` ahead, and this one checks.
+
+        Answers keep their distribution; greedy ones stay the same. `quantize` keeps the matrices in a byte a weight,
+        in the format of llama.cpp, for answers (not for `score`). threads 0: every core.
+        """
+        if quantize not in (None, "q8_0"):
+            raise UserError(f"quantize is {quantize!r}, expected q8_0 or nothing")
+        if draft_tokens < 1:
+            raise UserError(f"draft_tokens is {draft_tokens}, expected 1 or more; leave `draft` out for none")
+        self.folder = _found(Path(folder))
+        runtime = Runtime(
+            device=device, dtype=dtype, threads=threads, micro_batch_size=0, compile="off", workers=0,
+            evaluation_batch_size=0,
+        )  # fmt: skip
+        self._device, self._dtype = hardware.setup(runtime)
+        self.decoder = checkpoint.load(self.folder, self._dtype).to(self._device).requires_grad_(False)
+        self.chat = Chat(self.folder)
+        self._written = token_bytes(self.chat.tokenizer)
+        self._constraints: Constraints | None = None
+        self._engine = Engine(
+            Source(self.decoder, quantize is not None),
+            EOS,
+            None if draft is None else Source(self._draft(Path(draft)), quantize is not None),
+            draft_tokens,
+        )
+
+    def _draft(self, folder: Path) -> Decoder:
+        folder = _found(folder)
+        if Chat(folder).tokenizer.to_str() != self.chat.tokenizer.to_str():
+            raise UserError(
+                f"{folder} has another tokenizer than {self.folder}: a draft must write the same tokens; take a "
+                "checkpoint of the same pipeline, for example its student"
+            )
+        return checkpoint.load(folder, self._dtype).to(self._device).requires_grad_(False)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that prompt and answer can have together."""
+        return self.decoder.config.max_position_embeddings
+
+    @overload
+    def predict(self, prompt: Prompt, **options: Any) -> str: ...
+    @overload
+    def predict(
+        self, prompt: list[str] | list[list[Message]], *, batch_size: int = 32, **options: Any
+    ) -> list[str]: ...
+    def predict(self, prompt: Any, *, batch_size: int = 32, **options: Any) -> str | list[str]:
+        """The answer to a prompt, or a list of them to a list of prompts, decoded side by side."""
+        single = _is_single(prompt)
+        rows = self._rows([prompt] if single else prompt, **options)
+        for _ in self._engine.run(rows, batch_size):
+            pass
+        texts = [row.text for row in rows]
+        return texts[0] if single else texts
+
+    def stream(self, prompt: Prompt, **options: Any) -> Iterator[str]:
+        """The same answer piece by piece, as soon as its text is settled; mistakes are raised at once."""
+        return self._pieces(self._rows([prompt], **options))
+
+    def reply(self, prompt: Prompt, **options: Any) -> Message:
+        """The answer as a message {"role", "content", "reasoning_content"?, "tool_calls"?}, to be appended."""
+        return verify.message(self.predict(prompt, **options))
+
+    def complete(self, text: str, **options: Any) -> str:
+        """What follows `text` in a document, for a base model, which knows no conversations: fields of `Sampling`."""
+        row = self._row(0, [BOS, *self.chat.encode_texts([text])[0]], Sampling(**options), None)
+        return "".join(self._pieces([row]))
+
+    def score(self, context: str, choices: Sequence[str]) -> list[float]:
+        """Log-probability, in nats, of each choice as what follows `context` in a document."""
+        (before,) = self.chat.encode_texts([context])
+        texts = self.chat.encode_texts([context + choice for choice in choices])
+        # A merge across the border makes the context's last tokens part of the choice.
+        borders = [num_common(before, text) for text in texts]
+        for number, (text, border) in enumerate(zip(texts, borders, strict=True)):
+            if border == len(text):
+                raise UserError(f"choice {number} is empty: there is nothing to score")
+        scores = loglikelihood(
+            self.decoder,
+            [[BOS, *text[:border]] for text, border in zip(texts, borders, strict=True)],
+            [text[border:] for text, border in zip(texts, borders, strict=True)],
+        )
+        return [total for total, _ in scores]
+
+    def _pieces(self, rows: list[Row]) -> Iterator[str]:
+        for row in self._engine.run(rows):
+            if piece := row.take():
+                yield piece
+
+    def _rows(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        tools: Sequence[dict[str, Any]] | None = None,
+        tool_choice: Literal["auto", "required"] = "auto",
+        thinking: bool | None = None,
+        schema: dict[str, Any] | str | None = None,
+        regex: str | None = None,
+        **options: Any,
+    ) -> list[Row]:
+        form = _form(tools, tool_choice, thinking, schema, regex)
+        sampling = Sampling(**options)
+        conversations = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]
+        return [
+            self._row(number, self.chat.prompt(messages, list(tools or []), thinking), sampling, form)
+            for number, messages in enumerate(conversations)
+        ]
+
+    def _row(self, number: int, prompt: list[int], sampling: Sampling, form: Form | None) -> Row:
+        room = self.max_tokens - len(prompt)
+        wanted = sampling.max_new_tokens
+        if room < (wanted or 1):
+            raise UserError(
+                f"prompt {number} has {len(prompt)} tokens, which leaves {max(room, 0)} of the model's "
+                f"{self.max_tokens} for the answer: shorten it{'' if wanted is None else ', or lower max_new_tokens'}"
+            )
+        constraint = None
+        if form is not None:
+            if self._constraints is None:
+                self._constraints = Constraints(self.folder, self.decoder.config.vocab_size)
+            constraint = self._constraints.make(form)
+        return Row(
+            prompt,
+            sampling,
+            wanted or min(room, DEFAULT_NEW_TOKENS),
+            Writer(self._written, tuple(sampling.stop)),
+            constraint,
+            number,
+        )
+
+
+def _found(folder: Path) -> Path:
+    named = Path("models") / folder
+    if not folder.exists() and named.exists():
+        return named
+    if not folder.exists():
+        raise UserError(
+            f"{folder} is no folder: name a checkpoint, for example models/dpo, which `dvc repro` makes, or one that "
+            "`minimind import` has brought from a hub"
+        )
+    return folder
+
+
+def _is_single(prompt: object) -> bool:
+    if isinstance(prompt, str):
+        return True
+    if not isinstance(prompt, list):
+        raise UserError(f"the prompt is {type(prompt).__name__}, expected text, a list of messages, or a list of those")
+    return bool(prompt) and isinstance(prompt[0], dict)
+
+
+def _form(
+    tools: Sequence[dict[str, Any]] | None,
+    tool_choice: str,
+    thinking: bool | None,
+    schema: dict[str, Any] | str | None,
+    regex: str | None,
+) -> Form | None:
+    if tool_choice not in ("auto", "required"):
+        raise UserError(f"tool_choice is {tool_choice!r}, expected auto or required")
+    if (tool_choice == "required") + (schema is not None) + (regex is not None) > 1:
+        raise UserError("an answer has one form: pass one of schema, regex and tool_choice='required'")
+    if schema is not None:
+        return constraints.schema(schema, thinking is True)
+    if regex is not None:
+        return constraints.regex(regex, thinking is True)
+    return constraints.call(tools or [], thinking is True) if tool_choice == "required" else None

@@ -1,0 +1,146 @@
+"""`from minimind import Model`, with random weights."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import minimind
+from minimind import Model, checkpoint, tokenizer
+from minimind.chat import Chat
+from minimind.errors import UserError
+from minimind.generate import generate, loglikelihood
+from minimind.model import Decoder, ModelConfig
+from minimind.tokenizer import BOS, EOS, TokenizerConfig
+
+TOOLS = [{"name": "clock", "description": "The time.", "parameters": {"type": "object", "properties": {}}}]
+SCHEMA = {"type": "object", "properties": {"a": {"enum": [1, 22]}}, "required": ["a"], "additionalProperties": False}
+
+
+def write(folder: Path, words: Path, seed: int, layers: int) -> Path:
+    config = ModelConfig(
+        hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64,
+        max_position_embeddings=256, vocab_size=tokenizer.load(words).get_vocab_size(),
+    )  # fmt: skip
+    decoder = Decoder(config).initialise(seed)
+    for parameter in decoder.parameters():
+        parameter.data *= 4 if parameter.ndim > 1 else 1  # so that answers vary
+    checkpoint.save(folder, decoder, words, {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> Path:
+    return write(tmp_path_factory.mktemp("models") / "dpo", tokenizer_folder, 0, 2)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Model:
+    return Model(folder, device="cpu", dtype="float32", threads=1)
+
+
+def test_a_prediction_is_what_generate_says(model: Model, folder: Path) -> None:
+    chat, decoder = Chat(folder), checkpoint.load(folder)
+    asked = ["法国的首都是哪里？", "What is 12 + 7?", "Hi"]
+    conversations = [[{"role": "user", "content": text}] for text in asked]
+    expected = generate(decoder, [chat.prompt(c) for c in conversations], max_new_tokens=30, stop=EOS)
+    texts = [chat.tokenizer.decode(ids, skip_special_tokens=True) for ids in expected]
+    assert model.predict(asked[0], max_new_tokens=30) == texts[0]
+    assert model.predict(asked, max_new_tokens=30) == texts
+    assert model.predict(conversations, max_new_tokens=30, batch_size=2) == texts
+    assert model.predict([], max_new_tokens=30) == []
+    (ids,) = generate(decoder, [[BOS, *chat.encode_texts(["Paris"])[0]]], max_new_tokens=9, stop=EOS)
+    assert model.complete("Paris", max_new_tokens=9) == chat.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_a_stream_is_the_prediction_in_pieces(model: Model) -> None:
+    options = {"max_new_tokens": 60, "temperature": 1.0, "min_p": 0.01, "seed": 3}
+    pieces = list(model.stream("Hi", **options))
+    whole = model.predict("Hi", **options)
+    assert "".join(pieces) == whole and len(pieces) > 5 and all(pieces)
+    assert model.predict("Hi", **options | {"seed": 4}) != whole
+    middle = whole[len(whole) // 2 :][:3]
+    assert model.predict("Hi", **options, stop=middle) == whole[: whole.index(middle)]
+    assert "".join(model.stream("Hi", **options, stop=[middle, "never"])) == whole[: whole.index(middle)]
+
+
+def test_an_answer_may_use_all_the_room_there_is(model: Model) -> None:
+    prompt = model.chat.prompt([{"role": "user", "content": "Hi"}])
+    rows = model._rows(["Hi"])
+    assert rows[0].max_new_tokens == model.max_tokens - len(prompt) == 256 - len(prompt)
+
+
+def test_tools_thinking_and_forms(model: Model) -> None:
+    messages = [{"role": "user", "content": "What time is it?"}]
+    (row,) = model._rows([messages], tools=TOOLS, thinking=False)
+    assert row.prompt == model.chat.prompt(messages, TOOLS, enable_thinking=False)
+    assert row.prompt != model.chat.prompt(messages, TOOLS)
+    reply = model.reply(messages, tools=TOOLS, tool_choice="required")
+    assert reply == {"role": "assistant", "content": "", "tool_calls": [{"name": "clock", "arguments": {}}]}
+    assert model.predict("Hi", schema=SCHEMA) in ('{"a": 1}', '{"a": 22}')
+    assert re.fullmatch("(巴黎|x)+!", model.predict("Hi", regex="(巴黎|x){2,4}!", temperature=1.0))
+    thoughtful = model.predict("Hi", regex="!", thinking=True, temperature=1.0, max_new_tokens=200)
+    assert re.fullmatch("(<think>.*</think>)?!|<think>.*", thoughtful, re.DOTALL)
+
+
+def test_scores_are_log_probabilities(model: Model, folder: Path) -> None:
+    chat, decoder = Chat(folder), checkpoint.load(folder)
+    context, choices = "The capital of France", [" is Paris.", "x", "是巴黎"]
+    scores = model.score(context, choices)
+    for choice, score in zip(choices, scores, strict=True):
+        ids = chat.encode_texts([context + choice])[0]
+        before = chat.encode_texts([context])[0]
+        assert ids[: len(before)] == before  # no merge across the border in these
+        ((expected, _),) = loglikelihood(decoder, [[BOS, *before]], [ids[len(before) :]])
+        assert score == pytest.approx(expected, abs=1e-4)
+    # A merge across the border: the choice takes the token that both share in.
+    (total,) = model.score("The capit", ["al"])
+    ids = chat.encode_texts(["The capital"])[0]
+    logits = decoder.logits(decoder(torch.tensor([[BOS, *ids]]), torch.ones(1, len(ids) + 1, dtype=torch.int64))[0])
+    chances = logits[0, :-1].log_softmax(-1).gather(1, torch.tensor(ids)[:, None])[:, 0]
+    before = chat.encode_texts(["The capit"])[0]
+    border = next(i for i, token in enumerate(ids) if before[i : i + 1] != [token])
+    assert border < len(before)
+    assert total == pytest.approx(chances[border:].sum().item(), abs=1e-4)
+    with pytest.raises(UserError, match="choice 1 is empty"):
+        model.score("a", ["b", ""])
+
+
+def test_a_draft_writes_the_same(model: Model, folder: Path, tmp_path: Path, tokenizer_folder: Path) -> None:
+    student = write(tmp_path / "student", tokenizer_folder, 1, 1)
+    drafted = Model(folder, draft=student, device="cpu", dtype="float32", threads=1)
+    assert drafted.predict(["Hi", "法国"], max_new_tokens=40) == model.predict(["Hi", "法国"], max_new_tokens=40)
+    assert drafted.predict("Hi", schema=SCHEMA) == model.predict("Hi", schema=SCHEMA)
+    other = tmp_path / "tokenizer"
+    other.mkdir()
+    config = TokenizerConfig(vocab_size=300, isolate=True, max_bytes=1 << 20, held_out_share=0.1)
+    tokenizer.save(tokenizer.train(["other words, other words"], config), other)
+    with pytest.raises(UserError, match="another tokenizer"):
+        Model(folder, draft=write(tmp_path / "stranger", other, 0, 1), device="cpu")
+    with pytest.raises(UserError, match="draft_tokens is 0"):
+        Model(folder, draft=student, draft_tokens=0)
+
+
+def test_mistakes_are_named(model: Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="prompt 1 has .* tokens, which leaves 0 of the model's 256"):
+        model.predict(["Hi", "long " * 300])
+    with pytest.raises(UserError, match="lower max_new_tokens"):
+        model.stream("Hi", max_new_tokens=256)
+    with pytest.raises(UserError, match="temperature is -1"):
+        model.stream("Hi", temperature=-1.0)
+    with pytest.raises(UserError, match="one form"):
+        model.predict("Hi", schema={}, regex="a")
+    with pytest.raises(UserError, match="tool_choice is 'always'"):
+        model.predict("Hi", tool_choice="always")
+    with pytest.raises(UserError, match="the prompt is int"):
+        model.predict(3)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="the role is 'robot'"):
+        model.predict([{"role": "robot", "content": ""}])
+    monkeypatch.chdir(folder.parents[1])
+    (folder.parents[1] / "models").symlink_to(folder.parent)
+    assert Model("dpo", device="cpu").folder == Path("models/dpo")
+    with pytest.raises(UserError, match="nothing is no folder"):
+        Model("nothing")
+    with pytest.raises(AttributeError, match="no attribute 'Modle'"):
+        minimind.Modle  # noqa: B018

@@ -9,9 +9,7 @@ each side one step, so that whatever else the machine does hits all of them; wha
 import argparse
 import gc
 import multiprocessing
-import os
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,8 +20,6 @@ from statistics import median
 import numpy as np
 import torch
 from tqdm import tqdm
-
-sys.path.insert(0, os.fspath(Path(__file__).parents[1]))
 
 from benchmarks import ledger, peers, workload
 from minimind import hardware, optim

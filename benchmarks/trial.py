@@ -123,6 +123,8 @@ def step_seconds(
 
     def hear(step: int, metrics: Mapping[str, float]) -> None:
         nonlocal since
+        if len(samples) == WARM_UP_STEPS + num_samples:  # one more step was on its way
+            return
         samples.append(time.perf_counter() - since)
         if step > WARM_UP_STEPS:
             between()

@@ -35,6 +35,23 @@ STAGES = {"pretrain": "model", "sft": "model", "dpo": "model", "distill": "stude
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """What `config.load` reads of the model that is trained first."""
+
+    model: ModelConfig
+
+
+@dataclass(frozen=True)
+class Student:
+    """What it reads of the one that is distilled."""
+
+    student: ModelConfig
+
+
+SECTIONS: dict[str, Any] = {"model": Teacher, "student": Student}
+
+
+@dataclass(frozen=True)
 class Probe:
     """What a few steps of training showed."""
 
@@ -49,11 +66,11 @@ def report(path: Path = config.PARAMS, seconds: float = PROBE_SECONDS) -> Iterat
     device, dtype = hardware.setup(runtime)
     yield from machine(device)
     yield from way(runtime, device, dtype)
-    for section in ("model", "student"):
+    for section in SECTIONS:
         if section not in params:
             continue
-        settings = dict(params[section]) | {"vocab_size": params["tokenizer"]["vocab_size"]}
-        architecture = config.parse(ModelConfig, settings, path, section)
+        shape = config.load(SECTIONS[section], path, config.preset(section, path))
+        architecture = getattr(shape, section).with_vocabulary(params["tokenizer"]["vocab_size"])
         model = Decoder(architecture, dtype).initialise(1).to(device)
         row_length = params["pack"]["max_seq_len"]
         found = probe(model, runtime, row_length, seconds)

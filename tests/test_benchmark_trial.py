@@ -11,7 +11,7 @@ from minimind.model import ModelConfig
 from minimind.train import TrainConfig
 
 MODEL = ModelConfig(32, 1, 2, 2, 48, qk_norm_init=1.6, vocab_size=600)
-RUNTIME = Runtime("cpu", "float32", 0, 0, "off", 0, 0)
+RUNTIME = Runtime(device="cpu", dtype="float32", compile="off")
 CONFIG = TrainConfig(batch_size=2, steps=6, warmup_steps=1, log_every=2, validate_every=2, save_every=6)
 
 

@@ -29,7 +29,7 @@ def test_it_says_what_there_is_which_way_is_taken_and_how_long_it_will_take(tmp_
 def test_a_broken_section_is_named(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     text = (ROOT / "profiles" / "smoke.yaml").read_text(encoding="utf-8")
-    path.write_text(text.replace("  hidden_size:", "  hiden_size:", 1), encoding="utf-8")
+    path.write_text(text.replace("  hidden_size:", "  hiden_size: 64", 1), encoding="utf-8")
     with pytest.raises(ConfigError, match="did you mean `hidden_size`"):
         list(doctor.report(path, seconds=0.1))
 

@@ -3,13 +3,12 @@
 import hashlib
 import json
 import os
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from minimind import declarations, files
+from minimind import declarations, doctor, files
 from minimind.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -27,11 +26,7 @@ def code() -> str:
 
 def machine() -> str:
     """The machine in words: its processor, the threads used, torch."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    processor = names[0] if names else platform.processor() or platform.machine()
-    return f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__.partition('+')[0]}"
+    return f"{doctor.processor()}, {torch.get_num_threads()} threads, torch {torch.__version__.partition('+')[0]}"
 
 
 class Ledger:

@@ -85,13 +85,18 @@ def report(path: Path = config.PARAMS, seconds: float = PROBE_SECONDS) -> Iterat
                 yield f"  {stage}: {duration(params[stage], row_length, found.tokens_per_second)}"
 
 
-def machine(device: torch.device) -> Iterator[str]:
-    """Processor, memory, GPUs, versions."""
+def processor() -> str:
+    """The processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return name or platform.processor() or platform.machine()
+
+
+def machine(device: torch.device) -> Iterator[str]:
+    """Processor, memory, GPUs, versions."""
     yield (
-        f"machine: {processor or platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"machine: {processor()}, {os.cpu_count()} cores, "
         f"{psutil.virtual_memory().total / GIB:.0f} GiB; {platform.system()}, Python {platform.python_version()}, "
         f"torch {torch.__version__}"
     )

@@ -31,7 +31,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
 from torch.utils.checkpoint import checkpoint
 
 from minimind import experts
@@ -370,6 +369,8 @@ class Attention(nn.Module):
         q, k = rotate(q, places.cos, places.sin), rotate(k, places.cos, places.sin)
         if places.ends is not None:
             q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+            from torch.nn.attention.varlen import varlen_attn  # brings the compiler in, a second for every process
+
             mixed = varlen_attn(q, k, v, places.ends, places.ends, T, T, window_size=(-1, 0), enable_gqa=True)
             assert isinstance(mixed, Tensor)
             return self.o_proj(mixed.view(B, T, -1))

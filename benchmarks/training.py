@@ -2,7 +2,7 @@
 
     python benchmarks/training.py --sizes 5m,26m,64m [--reference CHECKOUT OF MINIMIND]
 
-Every side trains the same architecture on the same text, 4,096 positions a step, data loading left out. A round gives
+Every side trains the same architecture on the same text, as many positions a step, data loading left out. A round gives
 each side one step, so that whatever else the machine does hits all of them; what is printed are medians over rounds.
 """
 
@@ -33,34 +33,31 @@ from minimind.objectives.language import Language
 from minimind.rows import Rows
 from minimind.train import split
 
-POSITIONS = 4096  # in a step
 ROW_LENGTH = 512
 RUNTIME = Runtime(device="cpu", compile="off")
 GIB = 2**30
 PEAK = 2048  # rows and columns of the matrices whose product measures the peak
 
-AUTOCAST = peers.Recipe(5e-4, POSITIONS // ROW_LENGTH, 1, bfloat16=True, packed=True, fused=True)
+AUTOCAST = peers.Recipe(5e-4, 1, 1, bfloat16=True, packed=True, fused=True)
 
 OURS, PADDED, COMPILED = "ours, AdamW", "ours, AdamW, padded to the longest document", "ours compiled, AdamW"
+PLAIN = "ours without kernels, AdamW"
 QWEN = "transformers Qwen3, bf16 autocast, fused AdamW"
 
 Step = Callable[[], None]
 
 
-def rows_in_a_step(rows: Rows) -> int:
-    """As many as hold about POSITIONS positions."""
-    return max(1, POSITIONS // rows.row_length)
-
-
-def own(size: str, rows: Rows, optimizer: optim.OptimizerName, kernels: bool = True, compiled: bool = False) -> Step:
-    """A step of our own loop: forward and backward of a batch, gradient clipping, the optimizer."""
+def own(
+    size: str, rows: Rows, count: int, optimizer: optim.OptimizerName, kernels: bool = True, compiled: bool = False
+) -> Step:
+    """A step of our own loop on `count` rows: forward and backward, gradient clipping, the optimizer."""
     dtype = hardware.setup(RUNTIME)[1]
     cpu.enable(kernels)
     model = Decoder(workload.model(size), dtype).initialise(1)
     optimizers = optim.build(model, optimizer, 1e-3, 1e-2, (0.9, 0.95), 0.95, 0.0)
     runtime = replace(RUNTIME, compile="on" if compiled else "off")
     engine = Replicas(model, forward_function(model, Language(), runtime, 0), optimizers, World())
-    batch = collate(Source(rows), np.arange(rows_in_a_step(rows)))
+    batch = collate(Source(rows), np.arange(count))
     weight = Language().weight(batch)
 
     def step() -> None:
@@ -73,11 +70,10 @@ def own(size: str, rows: Rows, optimizer: optim.OptimizerName, kernels: bool = T
     return step
 
 
-def other(size: str, text: workload.Workload, recipe: peers.Recipe, reference: Path | None) -> Step:
-    """A step of a peer: as many rows as ours, its own model and loss."""
+def other(size: str, text: workload.Workload, recipe: peers.Recipe, count: int, reference: Path | None) -> Step:
+    """A step of a peer on `count` rows: its own model and loss."""
     hardware.setup(RUNTIME)
-    rows = peers.training_rows(text, recipe)
-    recipe = replace(recipe, batch_size=rows_in_a_step(rows), accumulation=1)
+    recipe = replace(recipe, batch_size=count, accumulation=1)
     peer = peers.Peer(text, workload.model(size), recipe, 1, reference)
 
     def step() -> None:
@@ -88,36 +84,49 @@ def other(size: str, text: workload.Workload, recipe: peers.Recipe, reference: P
 
 @dataclass(frozen=True)
 class Side:
-    """One of those that are compared: how to build its step, and the rows it gets."""
+    """One of those that are compared: its rows, how many a step gets, and how to build the step."""
 
-    build: Callable[[], Step]
     rows: Rows
+    count: int
+    make: Callable[[Rows, int], Step]
+
+    def build(self) -> Step:
+        """The step."""
+        return self.make(self.rows, self.count)
 
     @property
     def positions(self) -> int:
         """In a step."""
-        return rows_in_a_step(self.rows) * self.rows.row_length
+        return self.count * self.rows.row_length
 
 
 def sides(
-    size: str, text: workload.Workload, uncut: workload.Workload, reference: Path | None, compiled: bool
+    size: str, text: workload.Workload, uncut: workload.Workload, positions: int, reference: Path | None, compiled: bool
 ) -> dict[str, Side]:
-    """Every side by name, still to be built."""
+    """Every side by name, still to be built, with about so many positions a step."""
+
+    def side(rows: Rows, make: Callable[[Rows, int], Step]) -> Side:
+        return Side(rows, max(1, positions // rows.row_length), make)
+
     every = {
-        OURS: Side(lambda: own(size, text.packed, "adamw"), text.packed),
-        "ours, Muon": Side(lambda: own(size, text.packed, "muon"), text.packed),
-        "ours without kernels, AdamW": Side(lambda: own(size, text.packed, "adamw", kernels=False), text.packed),
-        PADDED: Side(lambda: own(size, uncut.padded, "adamw"), uncut.padded),
-        QWEN: Side(lambda: other(size, text, AUTOCAST, None), text.packed),
+        OURS: side(text.packed, lambda rows, count: own(size, rows, count, "adamw")),
+        "ours, Muon": side(text.packed, lambda rows, count: own(size, rows, count, "muon")),
+        PLAIN: side(text.packed, lambda rows, count: own(size, rows, count, "adamw", kernels=False)),
+        PADDED: side(uncut.padded, lambda rows, count: own(size, rows, count, "adamw")),
+        QWEN: side(text.packed, lambda rows, count: other(size, text, AUTOCAST, count, None)),
     }
     if compiled:
-        every[COMPILED] = Side(lambda: own(size, text.packed, "adamw", kernels=False, compiled=True), text.packed)
+        every[COMPILED] = side(
+            text.packed, lambda rows, count: own(size, rows, count, "adamw", kernels=False, compiled=True)
+        )
     if reference is not None:
         granted = replace(peers.SHIPPED, bfloat16=True)
-        every["MiniMind as shipped: fp32, padded"] = Side(
-            lambda: other(size, text, peers.SHIPPED, reference), text.padded
+        every["MiniMind as shipped: fp32, padded"] = side(
+            text.padded, lambda rows, count: other(size, text, peers.SHIPPED, count, reference)
         )
-        every["MiniMind, autocast granted"] = Side(lambda: other(size, text, granted, reference), text.padded)
+        every["MiniMind, autocast granted"] = side(
+            text.padded, lambda rows, count: other(size, text, granted, count, reference)
+        )
     return every
 
 
@@ -193,19 +202,21 @@ def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="5m,26m,64m", help="of 1m, 5m, 26m, 64m")
+    parser.add_argument("--positions", type=int, default=4096, help="in a step")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--reference", type=Path, help="a checkout of MiniMind, to be measured as shipped")
     parser.add_argument(
         "--compiled", action="store_true", help="our model under torch.compile too, which takes minutes"
     )
     options = parser.parse_args()
-    print(f"{ledger.machine()}; {POSITIONS:,} positions a step, {options.rounds} rounds\n")
+    print(f"{ledger.machine()}; {options.positions:,} positions a step, {options.rounds} rounds\n")
     if options.reference is None:
         print("MiniMind as shipped is left out: name a checkout of it with --reference.\n")
     with tempfile.TemporaryDirectory() as folder:
         text, uncut = (make(Path(folder) / str(length), length) for length in (workload.PADDED_LENGTH, ROW_LENGTH))
         sizes = {
-            size: sides(size, text, uncut, options.reference, options.compiled) for size in options.sizes.split(",")
+            size: sides(size, text, uncut, options.positions, options.reference, options.compiled)
+            for size in options.sizes.split(",")
         }
         # Before anything here has computed: the child of a process with threads can't start its own.
         taken = {

@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 MODEL = ModelConfig(64, 2, 4, 2, 128, qk_norm_init=1.6, vocab_size=512)
 ROW_LENGTH, NUM_ROWS = 64, 256
 SAVE_EVERY = 10
-STEPS_PER_KILL = 12
+STEPS_PER_KILL = 40  # a busy machine may let the child run on for a second before the kill comes
 START_SHARE = 0.2  # of the kills come while the child starts
 PATIENCE = 600.0  # seconds without a further step after which a child counts as hung
 

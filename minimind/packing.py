@@ -293,7 +293,8 @@ def pack(raw: Path, chat: Chat, config: PackConfig, out: Path, kept: Path) -> di
     with ExitStack() as stack:
         for writer in writers.values():
             stack.enter_context(writer)
-        bar = stack.enter_context(tqdm(total=corpus.size([raw]), desc=raw.name, unit="B", unit_scale=True))
+        size = corpus.size([raw])
+        bar = stack.enter_context(tqdm(total=size, desc=raw.name, unit="B", unit_scale=True, disable=None))
         fits = {split: BestFit(writer) for split, writer in writers.items()}
         for source, packed in encode(corpus.read(raw), Encoder(chat, config)):
             num_lines += 1

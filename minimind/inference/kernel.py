@@ -6,14 +6,7 @@ Nothing here is needed to understand decoding or to decode: without a C compiler
 
 import contextlib
 import ctypes
-import hashlib
 import mmap
-import os
-import platform
-import shutil
-import subprocess
-import sys
-import tempfile
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -22,11 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minimind import native
 from minimind.errors import UserError
 from minimind.model import Decoder, Layer
 
-SOURCE = Path(__file__).with_name("decode.c")
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 LANES, BLOCK, GROUP = 16, 64, 32  # as in decode.c
 HUGE_PAGE, ALIGNMENT = 2 << 20, 64  # bytes
 
@@ -41,29 +33,8 @@ class Kind(IntEnum):
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """decode.c, compiled for this machine; None where there is no compiler, or it fails, which is said on stderr."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if sys.platform == "win32" or compiler is None:
-        return None
-    # What -march=native means, and what the compiler makes of it, is a matter of the machine.
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    processor = Path("/proc/cpuinfo")
-    lines = processor.read_text().splitlines() if processor.exists() else [platform.processor()]
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), lines[0])
-    identity = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, flags])
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "minimind"
-    built = folder / f"decode-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    if not built.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as partial:
-            fresh = Path(partial) / built.name
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(fresh), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                print(f"decode.c can't be compiled, decoding is slower: {done.stderr[:500]}", file=sys.stderr)
-                return None
-            fresh.rename(built)
-    return ctypes.CDLL(str(built))
+    """decode.c, compiled for this machine; None where that can't be done."""
+    return native.library(Path(__file__).with_name("decode.c"))
 
 
 class _Layer(ctypes.Structure):

@@ -6,12 +6,7 @@ compiler, on other processors, in fp32, on a GPU and inside torch.compile the pl
 """
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -20,9 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("cpu.c")
-# No -ffinite-math-only: a loss that is not a number must stay one.
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-fopenmp", "-shared", "-fPIC")
+from minimind import native
 
 _library: ctypes.CDLL | None = None
 
@@ -46,26 +39,10 @@ def covers(x: Tensor) -> bool:
 
 @cache
 def _load() -> ctypes.CDLL | None:
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if sys.platform != "linux" or compiler is None or not torch.cpu._is_avx512_bf16_supported():
+    if sys.platform != "linux" or not torch.cpu._is_avx512_bf16_supported():
         return None
-    # What -march=native means, and what headers and OpenMP are found, is a matter of the machine.
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    flags = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")), "")
-    identity = "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, flags])
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "minimind"
-    built = folder / f"cpu-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
-    if not built.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as partial:
-            fresh = Path(partial) / built.name
-            command = [compiler, *FLAGS, str(SOURCE), "-o", str(fresh), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                print(f"the CPU kernels can't be compiled, training is slower: {done.stderr[:500]}", file=sys.stderr)
-                return None
-            fresh.rename(built)
-    return ctypes.CDLL(str(built))
+    # No -ffinite-math-only: a loss that is not a number must stay one.
+    return native.library(Path(__file__).with_name("cpu.c"), "-ffast-math", "-fno-finite-math-only")
 
 
 class _Attention(ctypes.Structure):

@@ -42,24 +42,16 @@ def test_quantised_matrices_hold_llama_cpp_s_numbers() -> None:
 
 
 def test_numbers_agree_with_the_source() -> None:
-    source = kernel.SOURCE.read_text()
+    source = Path(kernel.__file__).with_name("decode.c").read_text()
     assert f"#define LANES {kernel.LANES}\n" in source
     assert f"#define BLOCK {kernel.BLOCK} " in source
     assert f"#define GROUP {kernel.GROUP} " in source
     assert f"enum {{ {', '.join(kind.name for kind in Kind)} }};" in source
 
 
-def test_without_a_compiler_there_is_no_library(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], decoder: Callable[..., Decoder]
+def test_without_the_library_plain_pytorch_decodes(
+    monkeypatch: pytest.MonkeyPatch, decoder: Callable[..., Decoder]
 ) -> None:
-    assert kernel.covers(decoder())  # what follows is not remembered
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("CC", "no-such-compiler")
-    assert kernel.library.__wrapped__() is None
-    assert capsys.readouterr().err == ""
-    monkeypatch.setenv("CC", "false")  # a program that fails
-    assert kernel.library.__wrapped__() is None
-    assert "decoding is slower" in capsys.readouterr().err
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert kernel.covers(decoder())
     monkeypatch.setattr(kernel, "library", lambda: None)
     assert not kernel.covers(decoder())

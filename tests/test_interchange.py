@@ -16,6 +16,7 @@ from benchmarks import interchange
 from minimind import checkpoint
 from minimind.chat import Chat
 from minimind.generate import generate
+from minimind.tokenizer import EOS
 
 torch.set_num_threads(1)
 
@@ -129,9 +130,16 @@ def test_conversations_are_equal(theirs: tuple[dict[str, Any], Path], checkpoint
 
 
 def test_the_benchmark_sets_everyone_side_by_side(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    model = checkpoint.load(checkpoints["qwen3"])
+    model.lm_head.weight.data[EOS] *= 2  # so that answers end
+    checkpoint.save(tmp_path / "model", model, checkpoints["qwen3"], {})
+    chat = Chat(tmp_path / "model")
+    asked = [chat.prompt([{"role": "user", "content": prompt}]) for prompt in interchange.PROMPTS]
+    lengths = [len(answer) for answer in generate(model, asked, max_new_tokens=interchange.NEW_TOKENS, stop=EOS)]
+    assert 0 < min(lengths) < interchange.NEW_TOKENS
     (tmp_path / "text").write_text("Paris lies on the Seine. 巴黎在塞纳河边。", encoding="utf-8")
     lines: list[str] = []
-    interchange.compare(checkpoints["qwen3"], tmp_path / "text", 30, lines.append)
+    interchange.compare(tmp_path / "model", tmp_path / "text", 30, lines.append)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
     assert [row[0] for row in rows] == ["ours", "transformers", "llama.cpp f32", "llama.cpp f16", "llama.cpp q8_0"]
     differences = [float(row[1]) for row in rows]

@@ -25,7 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser(
         "chat", help="talk with a checkpoint", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="of the checkpoint, for example models/dpo")
+    command.add_argument(
+        "name", metavar="CHECKPOINT", help="its folder, for example models/dpo, or organisation/name on the hub"
+    )
     command.add_argument(
         "prompts", nargs="*", metavar="PROMPT", help="turns to say, instead of reading them from the terminal"
     )
@@ -146,9 +148,11 @@ def chat(options: argparse.Namespace) -> None:
     """Talk with a checkpoint in the terminal. Raises ValueError."""
     from minimind import talk  # imports torch, which takes seconds that the other subcommands don't need
 
-    sampling = talk.Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, options.seed)
+    sampling = talk.Sampling(
+        options.max_new_tokens, options.temperature, options.top_k, options.top_p, seed=options.seed
+    )
     scaling = talk.scaling(options.rope_scaling) if options.rope_scaling else None
-    talk.main(options.folder, options.prompts, sampling, options.system, options.tools, scaling)
+    talk.main(options.name, options.prompts, sampling, options.system, options.tools, scaling)
 
 
 def export(options: argparse.Namespace) -> None:

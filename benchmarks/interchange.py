@@ -78,9 +78,9 @@ class Llama:
         return str(self.ask("/apply-template", {"messages": messages, **options})["prompt"])
 
     def greedy(self, prompt: Sequence[int], tokens: int, stop: int | None = None) -> list[int]:
-        """The most probable continuation of `prompt`, up to `stop` and without it."""
+        """The most probable continuation of `prompt`, up to `stop`, the file's end of a turn, and without it."""
         body = {"prompt": list(prompt), "n_predict": tokens, "return_tokens": True, "samplers": ["top_k"], "top_k": 1}
-        found = list(self.ask("/completion", body | {"ignore_eos": True})["tokens"])
+        found = list(self.ask("/completion", body | {"ignore_eos": stop is None})["tokens"])
         return found[: found.index(stop)] if stop in found else found
 
     def logprobs(self, prompt: Sequence[int], vocab_size: int, printable: int) -> Tensor:

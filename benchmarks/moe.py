@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--row-length", type=int, default=512, help="tokens")
     parser.add_argument("--step-tokens", type=int, default=32768, help="of one optimizer step, as profiles/ have it")
     parser.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--compile", choices=["on", "off"], default="off")
     parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="time the loop too")

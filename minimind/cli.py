@@ -25,7 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser(
         "chat", help="talk with a checkpoint", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="of the checkpoint, for example models/dpo")
+    command.add_argument(
+        "name", metavar="CHECKPOINT", help="its folder, for example models/dpo, or organisation/name on the hub"
+    )
     command.add_argument(
         "prompts", nargs="*", metavar="PROMPT", help="turns to say, instead of reading them from the terminal"
     )
@@ -48,6 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
         "doctor", help="what this machine has, which way training takes, how long it will need"
     )
     command.add_argument("--seconds", type=float, default=10.0, help="of training to probe the speed with")
+    command.add_argument(
+        "--family", action="store_true",
+        help="instead: MiniMind's models with parameters, data, and estimated hours and cost on one rented GPU",
+    )  # fmt: skip
+    command.add_argument("--price", type=float, metavar="DOLLARS", help="of an hour of that GPU, for --family")
+    command.add_argument("--share", type=float, help="of that GPU's peak that training reaches, for --family")
     command.set_defaults(run=doctor)
 
     command = commands.add_parser("verify", help="compare a folder with the manifest inside it")
@@ -140,9 +148,11 @@ def chat(options: argparse.Namespace) -> None:
     """Talk with a checkpoint in the terminal. Raises ValueError."""
     from minimind import talk  # imports torch, which takes seconds that the other subcommands don't need
 
-    sampling = talk.Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, options.seed)
+    sampling = talk.Sampling(
+        options.max_new_tokens, options.temperature, options.top_k, options.top_p, seed=options.seed
+    )
     scaling = talk.scaling(options.rope_scaling) if options.rope_scaling else None
-    talk.main(options.folder, options.prompts, sampling, options.system, options.tools, scaling)
+    talk.main(options.name, options.prompts, sampling, options.system, options.tools, scaling)
 
 
 def export(options: argparse.Namespace) -> None:
@@ -160,10 +170,15 @@ def adopt(options: argparse.Namespace) -> None:
 
 
 def doctor(options: argparse.Namespace) -> None:
-    """Say what this machine has and how fast it trains the models of params.yaml. Raises ConfigError."""
-    from minimind.doctor import report
+    """Say what this machine has and how fast it trains the models of params.yaml, or what the family costs.
 
-    for line in report(seconds=options.seconds):
+    Raises UserError.
+    """
+    from minimind.doctor import Device, family, report
+
+    given = {"dollars_per_hour": options.price, "share": options.share}
+    device = Device(**{name: value for name, value in given.items() if value is not None})
+    for line in family(device) if options.family else report(seconds=options.seconds):
         print(line, flush=True)
 
 

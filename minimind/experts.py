@@ -7,6 +7,7 @@ permutation, so that threads have nothing to add up in an order of their own.
 Shapes: B batch, T time, N tokens, D width, E experts, K experts per token, L layers.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -107,10 +108,18 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
 grouped_product.register_autograd(_differentiate, setup_context=_keep)
 
 
-def swiglu(x: Tensor, chosen: Tensor, gates: list[Tensor], ups: list[Tensor], downs: list[Tensor]) -> Tensor:
+def swiglu(
+    x: Tensor,
+    chosen: Tensor,
+    gated: Callable[[Tensor], Tensor],
+    gates: list[Tensor],
+    ups: list[Tensor],
+    downs: list[Tensor],
+) -> Tensor:
     """What each token's chosen experts, SwiGLU feed-forwards, make of it.
 
-    x (N, D); chosen (N, K) int64; gates and ups E × (inner, D), downs E × (D, inner), fp32. Returns (N, K, D).
+    x (N, D); chosen (N, K) int64; `gated` makes silu(gate) · up, (…, inner), of both side by side; gates and ups
+    E × (inner, D), downs E × (D, inner), fp32. Returns (N, K, D).
     """
     N, K = chosen.shape
     experts, order = chosen.flatten().sort(stable=True)
@@ -119,8 +128,8 @@ def swiglu(x: Tensor, chosen: Tensor, gates: list[Tensor], ups: list[Tensor], do
     ends = torch.searchsorted(experts, numbers, right=True).int()  # where each expert's rows end
     inward = Stack.apply(x.dtype, *(matrix for pair in zip(gates, ups, strict=True) for matrix in pair))
     rows = Permute.apply(x, order, inverse, K)
-    gate, up = grouped_product(rows, inward.view(len(gates), -1, x.shape[1]), ends).chunk(2, -1)
-    made = grouped_product(F.silu(gate) * up, Stack.apply(x.dtype, *downs), ends)
+    gate_up = grouped_product(rows, inward.view(len(gates), -1, x.shape[1]), ends)
+    made = grouped_product(gated(gate_up), Stack.apply(x.dtype, *downs), ends)
     return Permute.apply(made, inverse, order, 1).view(N, K, -1)
 
 

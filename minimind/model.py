@@ -384,6 +384,14 @@ class Attention(nn.Module):
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
+def gated(gate_up: Tensor) -> Tensor:
+    """silu(gate) · up of gate_up (..., 2I), gate before up: (..., I)."""
+    if cpu.covers(gate_up):
+        return cpu.SwiGLU.apply(gate_up)
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate) * up
+
+
 class FeedForward(nn.Module):
     """SwiGLU: down(silu(gate x) · up x)."""
 
@@ -394,11 +402,7 @@ class FeedForward(nn.Module):
         self.down_proj = Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate_up = linear(x, self.gate_proj.weight, self.up_proj.weight)
-        if cpu.covers(gate_up):
-            return self.down_proj(cpu.SwiGLU.apply(gate_up))
-        gate, up = gate_up.chunk(2, -1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(gated(linear(x, self.gate_proj.weight, self.up_proj.weight)))
 
 
 class MixtureOfExperts(nn.Module):
@@ -453,7 +457,7 @@ class MixtureOfExperts(nn.Module):
     def visit(self, x: Tensor, chosen: Tensor) -> Tensor:
         """What the chosen experts make of each token. x (N, D); chosen (N, K) int64. Returns (N, K, D)."""
         parts = [[getattr(expert, name).weight for expert in self.experts] for name in PROJECTIONS]
-        return experts.swiglu(x, chosen, *parts)
+        return experts.swiglu(x, chosen, gated, *parts)
 
 
 class Layer(nn.Module):

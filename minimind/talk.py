@@ -1,60 +1,57 @@
 """Talking with a checkpoint in the terminal."""
 
 import ast
+import dataclasses
 import json
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
-from minimind import checkpoint, config, hardware, verify
+from minimind import config, verify
 from minimind.atlas import tools
-from minimind.chat import Chat
 from minimind.errors import UserError
-from minimind.generate import generate
-from minimind.model import Decoder, RopeScaling
-from minimind.tokenizer import EOS
+from minimind.inference.language_model import Message, Model
+from minimind.inference.sampling import Sampling
+from minimind.model import RopeScaling
 
 CALCULATOR = tools.schema("calculator")  # as the default model has learned it
 MAX_CALLS = 4  # of tools in one turn; a model that wants more turns in circles
-
-Message = dict[str, Any]
+DIMMED, UNDIMMED = "\033[2m", "\033[0m"
+_BEGINNINGS = [marker[:size] for marker in (*verify.THINK, *verify.TOOL_CALL) for size in range(1, len(marker))]
+UNSETTLED = re.compile(f"({verify.TOOL_CALL[0]}(?!.*{verify.TOOL_CALL[1]}).*|{'|'.join(_BEGINNINGS)})$", re.DOTALL)
+"""At the end of a text: a call that is not whole, or what may be the beginning of a marker."""
 
 
 class TurnError(ValueError):
     """A turn that is too long for the model; it has not become part of the conversation."""
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How answers are drawn; temperature 0 takes the most probable token each time."""
-
-    max_new_tokens: int = 200
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-
-
 class Talk:
     """A conversation. `messages` grows with every turn; when it no longer fits the model, the oldest turns leave."""
 
-    def __init__(self, model: Decoder, chat: Chat, sampling: Sampling, system: str = "", calculator: bool = False):
-        self.model, self.chat, self.sampling = model, chat, sampling
+    def __init__(self, model: Model, sampling: Sampling, system: str = "", calculator: bool = False):
+        self.model, self.sampling = model, sampling
         self.tools = [CALCULATOR] if calculator else None
         self.messages: list[Message] = [{"role": "system", "content": system}] if system else []
         self.turns = 0
 
-    def say(self, content: str) -> Iterator[Message]:
+    def say(self, content: str) -> Iterator[str | Message]:
         """Take the user's turn; yields the model's answer, or its tool calls, their results, and then the answer.
 
-        Raises TurnError.
+        What the model writes comes as text, piece by piece, and then once more as a message. Raises TurnError.
         """
         self.messages.append({"role": "user", "content": content})
         for calls_left in range(MAX_CALLS, -1, -1):
-            answer = verify.message(self._generate())
+            self._make_room()
+            self.turns += 1  # each draws afresh
+            options = dataclasses.asdict(self.sampling) | {"seed": self.sampling.seed + self.turns}
+            text = ""
+            for piece in self.model.stream(self.messages, tools=self.tools, **options):
+                text += piece
+                yield piece
+            answer = verify.message(text)
             self.messages.append(answer)
             yield answer
             if not (self.tools and calls_left and answer.get("tool_calls")):
@@ -63,25 +60,14 @@ class Talk:
                 self.messages.append({"role": "tool", "content": use(call)})
                 yield self.messages[-1]
 
-    def _generate(self) -> str:
-        sampling = self.sampling
-        self.turns += 1  # each draws afresh
-        output = generate(
-            self.model, [self._prompt()], max_new_tokens=sampling.max_new_tokens, stop=EOS,
-            temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p,
-            seed=sampling.seed + self.turns,
-        )[0]  # fmt: skip
-        return self.chat.tokenizer.decode(output, skip_special_tokens=True)
-
-    def _prompt(self) -> list[int]:
-        room = self.model.config.max_position_embeddings - self.sampling.max_new_tokens
-        while len(prompt := self.chat.prompt(self.messages, self.tools)) > room:
+    def _make_room(self) -> None:
+        room = self.model.max_tokens - (self.sampling.max_new_tokens or 1)
+        while (size := len(self.model.chat.prompt(self.messages, self.tools))) > room:
             turns = [i for i, message in enumerate(self.messages) if message["role"] == "user"]
             if len(turns) == 1:
                 del self.messages[turns[0] :]
-                raise TurnError(f"this makes {len(prompt)} tokens, but the model has room for {room}: be briefer")
+                raise TurnError(f"this makes {size} tokens, but the model has room for {room}: be briefer")
             del self.messages[turns[0] : turns[1]]
-        return prompt
 
 
 def use(call: dict[str, Any]) -> str:
@@ -126,19 +112,51 @@ def calculate(expression: str) -> str:
         raise ValueError("this has no value") from None
 
 
-def show(message: Message, stream: TextIO) -> None:
-    """Write a message with its speaker, thoughts and tools dimmed where the terminal can."""
-    calls = [
-        f"{call['name']} {json.dumps(call['arguments'], ensure_ascii=False)}" for call in message.get("tool_calls", [])
-    ]
-    lines = [("thinks", message["reasoning_content"], True)] if "reasoning_content" in message else []
-    if message["content"] or not calls:
-        speaker = {"user": "you", "assistant": "model", "tool": "tool"}[message["role"]]
-        lines.append((speaker, message["content"], message["role"] == "tool"))
-    lines += [("calls", call, True) for call in calls]
-    for speaker, text, dim in lines:
-        line = f"{speaker:<6} │ {text}".replace("\n", "\n       │ ").rstrip()
-        print(f"\033[2m{line}\033[0m" if dim and stream.isatty() else line, file=stream, flush=True)
+class Screen:
+    """Messages on a terminal. An answer is shown as it comes in; its calls once it is whole."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+        self._text = self._shown = ""
+
+    def write(self, piece: str) -> None:
+        """Show what this piece of an answer adds, as far as it is not yet known to be part of a marker or of a call."""
+        self._text += piece
+        message = verify.message(UNSETTLED.sub("", self._text)) | {"tool_calls": []}
+        if message["content"] or "reasoning_content" in message:
+            self._extend(self._drawn(message).removesuffix(UNDIMMED))
+
+    def show(self, message: Message) -> None:
+        """Show a message, or what is left of the one that was coming in."""
+        drawn = self._drawn(message)
+        if not drawn.startswith(self._shown):  # its parts came in another order than they are shown in
+            print(file=self.stream)
+            self._shown = ""
+        self._extend(drawn)
+        print(file=self.stream, flush=True)
+        self._text = self._shown = ""
+
+    def _extend(self, drawn: str) -> None:
+        if drawn.startswith(self._shown):
+            print(drawn[len(self._shown) :], end="", file=self.stream, flush=True)
+            self._shown = drawn
+
+    def _drawn(self, message: Message) -> str:
+        """The message with its speakers, thoughts and tools dimmed where the terminal can."""
+        calls = [
+            f"{call['name']} {json.dumps(call['arguments'], ensure_ascii=False)}"
+            for call in message.get("tool_calls", [])
+        ]
+        parts = [("thinks", message["reasoning_content"], True)] if "reasoning_content" in message else []
+        if message["content"] or not (calls or parts):
+            speaker = {"user": "you", "assistant": "model", "tool": "tool"}[message["role"]]
+            parts.append((speaker, message["content"], message["role"] == "tool"))
+        parts += [("calls", call, True) for call in calls]
+        lines = []
+        for speaker, text, dim in parts:
+            line = f"{speaker:<6} │ {text}".replace("\n", "\n       │ ").rstrip()
+            lines.append(f"{DIMMED}{line}{UNDIMMED}" if dim and self.stream.isatty() else line)
+        return "\n".join(lines)
 
 
 def scaling(text: str) -> RopeScaling:
@@ -151,7 +169,7 @@ def scaling(text: str) -> RopeScaling:
 
 
 def main(
-    folder: Path,
+    name: str,
     prompts: Sequence[str],
     sampling: Sampling,
     system: str = "",
@@ -160,21 +178,22 @@ def main(
 ) -> None:
     """Take `prompts` as the user's turns of one conversation and print it; without any, read them from the terminal.
 
-    `scaling` takes the place of the checkpoint's own.
+    `name` is what `Model` takes. `scaling` takes the place of the checkpoint's own.
 
-    Raises config.ConfigError, files.CorruptError, checkpoint.CheckpointError, and TurnError for one of `prompts`.
+    Raises UserError, and TurnError for one of `prompts`.
     """
-    device, dtype = hardware.setup(config.runtime())
-    model = checkpoint.load(folder, dtype)
-    if scaling is not None:
-        model.rescale(scaling)
-    talk = Talk(model.to(device), Chat(folder), sampling, system, calculator)
+    runtime = config.runtime()
+    model = Model(name, device=runtime.device, dtype=runtime.dtype, threads=runtime.threads, rope_scaling=scaling)
+    talk, screen = Talk(model, sampling, system, calculator), Screen(sys.stdout)
     for content in prompts or _read():
         if prompts:
-            show({"role": "user", "content": content}, sys.stdout)
+            screen.show({"role": "user", "content": content})
         try:
-            for message in talk.say(content):
-                show(message, sys.stdout)
+            for part in talk.say(content):
+                if isinstance(part, str):
+                    screen.write(part)
+                else:
+                    screen.show(part)
         except TurnError as error:
             if prompts:
                 raise

@@ -16,12 +16,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import torch
 from huggingface_hub import constants
+from toy.models import random_model
 
 from benchmarks import workload
 from minimind import checkpoint, tokenizer
-from minimind.model import Decoder, ModelConfig
+from minimind.model import ModelConfig
 from minimind.tokenizer import TokenizerConfig
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # whatever a test loads is on this disk
@@ -77,16 +77,6 @@ def transformers4() -> Callable[..., str]:
         return done.stdout
 
     return run
-
-
-def random_model(config: ModelConfig) -> Decoder:
-    """All weights random, norms too, and large enough that every part of the model shows in the logits."""
-    model = Decoder(config)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        parameter.data = 1 + 0.3 * noise if parameter.ndim == 1 else 0.2 * noise
-    return model
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from toy.models import random_model
 
 from minimind import checkpoint, config, files, tokenizer
 from minimind.checkpoint import CheckpointError
-from minimind.model import Decoder, ModelConfig, RopeScaling
+from minimind.model import ModelConfig, RopeScaling
 
 torch.set_num_threads(1)
 
@@ -42,19 +43,6 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save(tokenizer.train(["some text to learn from, 一些文字"], settings), folder)
     (folder / "statistics.json").write_text("{}")
     return folder
-
-
-def random_model(model_config: ModelConfig) -> Decoder:
-    """All weights random, norms too, and large enough that every part of the model shows in the logits."""
-    model = Decoder(model_config)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        parameter.data = 1 + 0.3 * noise if parameter.ndim == 1 else 0.2 * noise
-    for name, buffer in model.named_buffers():
-        if name.endswith("bias"):
-            buffer.copy_(torch.randn(buffer.shape, generator=generator))
-    return model
 
 
 @pytest.mark.parametrize("name", MODELS | CUSTOM)

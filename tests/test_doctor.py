@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from minimind import config, doctor
+from minimind import cli, config, doctor
 from minimind.config import ConfigError
+from minimind.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,3 +47,25 @@ def test_durations_are_said_in_fitting_units() -> None:
     section = {"steps": 10, "epochs": 0, "batch_size": 4}
     assert doctor.duration(section, 100, 40.0) == "10 steps, 4,000 positions, about 100 s"
     assert "2 epochs" in doctor.duration({"steps": 0, "epochs": 2}, 100, 40.0)
+
+
+def test_the_family_is_a_table_of_estimates(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["doctor", "--family", "--price", "0.5", "--share", "0.2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {cells[0].strip("`"): cells[1:] for line in lines[2:-2] if (cells := line.strip("| ").split(" | "))}
+    family = {path.stem for path in (ROOT / "presets").glob("minimind*.yaml")}
+    assert rows.keys() == family
+    # 26M parameters on 1.6 GB and 1.2 GB at a fifth of a token a byte: 6 · 25,829,888 · 0.56G / 14.2 TFLOP/s.
+    assert rows["minimind2-small"] == ["25,829,888", "25,829,888", "pretrain_hq, sft_mini_512", "0.56G", "1.7", "$0.85"]
+    assert rows["minimind2-moe"][:2] == ["145,029,760", "91,945,600"]
+    assert "Estimates, not measurements" in lines[-1] and "20% of the 71 TFLOP/s" in lines[-1] and "$0.50" in lines[-1]
+    assert cli.main(["doctor", "--family", "--share", "0"]) == 1
+    assert "share is 0" in capsys.readouterr().err
+
+
+def test_without_profiles_there_is_no_family(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run from the root"):
+        list(doctor.family(doctor.Device(), tmp_path))

@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import save_file
 from scipy import stats
 from torch import Tensor
+from toy.models import random_model
 
 from minimind.checkpoint import huggingface_config
 from minimind.generate import _mix, generate, loglikelihood, sample, uniform
@@ -32,16 +33,6 @@ LENGTHS = (5, 1, 9, 9, 2, 17, 4, 30, 6, 1)
 NO_STOP = -1
 
 
-def random_model(config: ModelConfig = QWEN3) -> Decoder:
-    """Weights large enough that continuations vary."""
-    model = Decoder(config)
-    generator = torch.Generator().manual_seed(3)
-    for parameter in model.parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        parameter.data = 1 + 0.3 * noise if parameter.ndim == 1 else 0.3 * noise
-    return model
-
-
 def reference(model: Decoder, folder: Path) -> transformers.PreTrainedModel:
     """The same weights in transformers."""
     save_file(dict(model.state_dict()), folder / "model.safetensors", {"format": "pt"})
@@ -56,7 +47,7 @@ def random_prompts(lengths: Sequence[int] = LENGTHS) -> list[list[int]]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_greedy_equals_transformers(name: str, tmp_path: Path) -> None:
-    model, prompts = random_model(MODELS[name]), random_prompts()
+    model, prompts = random_model(MODELS[name], seed=3, scale=0.3), random_prompts()
     theirs = reference(model, tmp_path)
     expected = [
         theirs.generate(
@@ -77,7 +68,7 @@ def test_greedy_equals_transformers(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_loglikelihood_equals_transformers(name: str, tmp_path: Path) -> None:
-    model, contexts = random_model(MODELS[name]), random_prompts()
+    model, contexts = random_model(MODELS[name], seed=3, scale=0.3), random_prompts()
     continuations = [prompt[::-1] for prompt in random_prompts([3, 1, 2, 9, 1, 4, 4, 20, 2, 1])]
     theirs = reference(model, tmp_path)
     for batch_size in (1, 3, 256):
@@ -92,7 +83,7 @@ def test_loglikelihood_equals_transformers(name: str, tmp_path: Path) -> None:
 
 
 def test_a_prompt_is_continued_the_same_in_any_company() -> None:
-    model, prompts = random_model(), random_prompts()
+    model, prompts = random_model(QWEN3, seed=3, scale=0.3), random_prompts()
     draw = {"max_new_tokens": 16, "stop": 5, "temperature": 0.8, "top_k": 50, "top_p": 0.95, "seed": 4}
     together = generate(model, prompts, **draw)
     assert generate(model, prompts, batch_size=3, **draw) == together
@@ -103,7 +94,7 @@ def test_a_prompt_is_continued_the_same_in_any_company() -> None:
 
 
 def test_bfloat16_differs_by_rounding_only() -> None:
-    model, prompts = random_model(), random_prompts()
+    model, prompts = random_model(QWEN3, seed=3, scale=0.3), random_prompts()
     exact = loglikelihood(model, prompts, [[3, 4, 5]] * len(prompts))
     before = [parameter.clone() for parameter in model.parameters()]
     model.dtype = torch.bfloat16
@@ -114,7 +105,7 @@ def test_bfloat16_differs_by_rounding_only() -> None:
 
 
 def test_generated_tokens_follow_the_model_s_distribution() -> None:
-    model, prompt = random_model(), [5, 6, 7]
+    model, prompt = random_model(QWEN3, seed=3, scale=0.3), [5, 6, 7]
     hidden, _ = model(torch.tensor([prompt]), torch.ones(1, 3, dtype=torch.int64))
     expected = (model.logits(hidden)[0, -1].detach() / 1.5).softmax(-1)
     outputs = generate(model, [prompt] * 20_000, max_new_tokens=1, stop=NO_STOP, temperature=1.5, batch_size=4000)
@@ -165,7 +156,7 @@ def test_mix_is_splitmix64() -> None:
 
 
 def test_what_does_not_fit_is_refused_with_words() -> None:
-    model = random_model()
+    model = random_model(QWEN3, seed=3, scale=0.3)
     with pytest.raises(ValueError, match=r"prompt 1 has 60 tokens.* 5 more exceeds the model's 64 positions"):
         generate(model, [[3], [3] * 60], max_new_tokens=5, stop=2)
     assert len(generate(model, [[3] * 60], max_new_tokens=4, stop=NO_STOP)[0]) == 4
@@ -183,7 +174,14 @@ def test_what_does_not_fit_is_refused_with_words() -> None:
 
 def test_progress_is_reported() -> None:
     told: list[int] = []
-    generate(random_model(), random_prompts(), max_new_tokens=2, stop=2, batch_size=4, report=told.append)
+    generate(
+        random_model(QWEN3, seed=3, scale=0.3),
+        random_prompts(),
+        max_new_tokens=2,
+        stop=2,
+        batch_size=4,
+        report=told.append,
+    )
     assert told == [4, 4, 2]
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from minimind import checkpoint, cli, talk
+from minimind import Model, checkpoint, cli, talk, verify
 from minimind.chat import Chat
+from minimind.inference.sampling import Sampling
 from minimind.model import Decoder, ModelConfig
-from minimind.talk import Sampling, Talk, TurnError, calculate, use
+from minimind.talk import Screen, Talk, TurnError, calculate, use
 
 torch.set_num_threads(1)
 
@@ -44,14 +45,19 @@ def script(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
         prompts: list[list[int]] = []
         words = iter(texts)
 
-        def generate(model: Decoder, given: list[list[int]], **_: Any) -> list[list[int]]:
-            prompts.extend(given)
-            return [Chat(folder).tokenizer.encode(next(words)).ids]
+        def stream(model: Model, messages: list[dict[str, Any]], tools: Any = None, **_: Any) -> Iterator[str]:
+            prompts.append(model.chat.prompt(messages, tools))
+            yield from next(words)  # a character at a time
 
-        monkeypatch.setattr(talk, "generate", generate)
+        monkeypatch.setattr(Model, "stream", stream)
         return prompts
 
     return write
+
+
+def said(conversation: Talk, content: str) -> list[dict[str, Any]]:
+    """The messages of a turn."""
+    return [part for part in conversation.say(content) if not isinstance(part, str)]
 
 
 def test_positions_can_be_stretched(
@@ -92,7 +98,7 @@ def test_a_transcript(folder: Path, script: Callable[..., Any], capsys: pytest.C
 
 def test_the_calculator_is_used(folder: Path, script: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     prompts = script(CALL, "It is 19.")
-    talk.main(folder, ["What is 12 + 7?"], Sampling(), calculator=True)
+    talk.main(str(folder), ["What is 12 + 7?"], Sampling(), calculator=True)
     assert capsys.readouterr().out.splitlines()[1:] == [
         "thinks │ Use it.",
         'calls  │ calculator {"expression": "12 + 7"}',
@@ -106,19 +112,19 @@ def test_the_calculator_is_used(folder: Path, script: Callable[..., Any], capsys
 
 def test_without_tools_a_call_is_only_shown(folder: Path, script: Callable[..., Any]) -> None:
     script(CALL)
-    (message,) = Talk(checkpoint.load(folder), Chat(folder), Sampling()).say("12 + 7?")
+    (message,) = said(Talk(Model(folder), Sampling()), "12 + 7?")
     assert message["tool_calls"]
 
 
 def test_calling_for_ever_is_stopped(folder: Path, script: Callable[..., Any]) -> None:
     script(*[CALL] * 10)
-    messages = list(Talk(checkpoint.load(folder), Chat(folder), Sampling(), calculator=True).say("12 + 7?"))
+    messages = said(Talk(Model(folder), Sampling(), calculator=True), "12 + 7?")
     assert [message["role"] for message in messages] == ["assistant", "tool"] * talk.MAX_CALLS + ["assistant"]
 
 
 def test_the_oldest_turns_leave(folder: Path, script: Callable[..., Any]) -> None:
     prompts = script(*(f"answer {i}" for i in range(30)))
-    conversation = Talk(checkpoint.load(folder), Chat(folder), Sampling(max_new_tokens=356), system="Be brief.")
+    conversation = Talk(Model(folder), Sampling(max_new_tokens=356), system="Be brief.")
     for i in range(12):
         list(conversation.say(f"question {i}"))
     texts = [Chat(folder).tokenizer.decode(prompt, skip_special_tokens=False) for prompt in prompts]
@@ -138,20 +144,46 @@ def test_what_is_typed_is_answered(
 ) -> None:
     script("Hello.", "Yes.")
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"Hi\n\n{'long ' * 300}\nReally?\n"))
-    talk.main(folder, [], Sampling())
+    talk.main(str(folder), [], Sampling(200))
     out, err = capsys.readouterr()
     assert out.split() == ["model", "│", "Hello.", "model", "│", "Yes."]
     assert "be briefer" in err
 
 
-def test_thoughts_are_dimmed_on_a_terminal() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+def test_thoughts_are_dimmed_on_a_terminal() -> None:
     stream = Terminal()
-    talk.show({"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}, stream)
+    Screen(stream).show({"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."})
     assert stream.getvalue() == "\033[2mthinks │ Hm.\033[0m\nmodel  │ Yes.\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Yes.", "a < b, c <t and\n\nd", "<think>Hm.\nHm!</think>Yes.\nNo. ", CALL, f"Well: {CALL}", "<think>no end", "",
+        "<tool_call>broken</tool_call>", "no beginning</think>Yes.", CALL + CALL.partition("</think>")[2],
+        "<tool_call>no end",
+    ],
+)  # fmt: skip
+def test_an_answer_that_comes_in_pieces_looks_like_one_that_came_whole(text: str, terminal: bool) -> None:
+    """And every piece is shown at once: all but markers, calls and blanks that may be the last."""
+    grown, whole = (Terminal() if terminal else io.StringIO() for _ in range(2))
+    screen, shown = Screen(grown), []
+    for character in text:
+        screen.write(character)
+        shown.append(grown.getvalue())
+    screen.show(verify.message(text))
+    Screen(whole).show(verify.message(text))
+    assert grown.getvalue().endswith(whole.getvalue())
+    if "</think>" not in text or text.startswith("<think>"):
+        assert grown.getvalue() == whole.getvalue()
+    if text == "Yes.":
+        assert shown == ["model  │ Y", "model  │ Ye", "model  │ Yes", "model  │ Yes."]
 
 
 def test_a_real_model_answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +210,7 @@ def test_a_real_model_answers(folder: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_what_can_not_be_opened_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     assert cli.main(["chat", str(tmp_path / "nothing"), "Hi"]) == 1
-    assert "manifest.json is missing" in capsys.readouterr().err
+    assert "nothing is no folder" in capsys.readouterr().err
     assert cli.main(["chat", str(folder), "long " * 300]) == 1
     assert "be briefer" in capsys.readouterr().err
 

@@ -20,6 +20,7 @@ from typing import Any
 from gguf import TokenType
 from tokenizers import Regex, pre_tokenizers
 
+from minimind.alphabet import BYTES as BYTE_OF
 from minimind.export.contents import Contents, ExportError
 
 WORDS = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
@@ -90,23 +91,15 @@ def _cut(pre_tokenizer: dict[str, Any] | None) -> str | None:
 
 def _isolated(tokens: list[str]) -> dict[str, str]:
     """Those tokens that are one Han character, with the character they stand for."""
-    byte_of = {character: byte for byte, character in _alphabet().items()}
     han = pre_tokenizers.Split(Regex(r"\p{Han}"), "removed")
     found = {}
     for token in tokens:
-        if not all(character in byte_of for character in token):
+        if not all(character in BYTE_OF for character in token):
             continue
         try:
-            text = bytes(byte_of[character] for character in token).decode()
+            text = bytes(BYTE_OF[character] for character in token).decode()
         except UnicodeDecodeError:
             continue
         if len(text) == 1 and not han.pre_tokenize_str(text):
             found[token] = text
     return found
-
-
-def _alphabet() -> dict[int, str]:
-    """GPT-2's byte-level alphabet: a printable character for each byte."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}

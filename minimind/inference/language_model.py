@@ -7,11 +7,12 @@ model.score("context", ["choice a", "choice b"])
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from minimind import checkpoint, hardware, verify
+from minimind import checkpoint, files, hardware, verify
 from minimind.chat import Chat
 from minimind.config import Runtime
 from minimind.errors import UserError
@@ -22,17 +23,20 @@ from minimind.inference.engine import Engine, Row
 from minimind.inference.network import Source
 from minimind.inference.sampling import DEFAULT_NEW_TOKENS, Sampling
 from minimind.inference.text import Writer, token_bytes
-from minimind.model import Decoder
+from minimind.intake import origin
+from minimind.model import Decoder, RopeScaling
 from minimind.score import num_common
 from minimind.tokenizer import BOS, EOS
 
 Message = dict[str, Any]
+HUB = "hf://"
 Prompt = str | list[Message]
 """What a user says, or a whole conversation in MiniMind's or OpenAI's schema."""
 
 
 class Model:
-    """A checkpoint folder, such as `models/dpo`; `dpo` alone means the same.
+    """A checkpoint folder, such as `models/dpo`; `dpo` alone means the same. Or one on the Hugging Face hub, as
+    `minimind export --push-to-hub` leaves it there: `organisation/name` or `organisation/name@revision`.
 
     Every method that answers takes the fields of `Sampling` by name (max_new_tokens, temperature, top_k, top_p, min_p,
     repetition_penalty, presence_penalty, stop, seed), and for conversations:
@@ -56,35 +60,40 @@ class Model:
         dtype: Literal["auto", "bfloat16", "float32"] = "auto",
         quantize: Literal["q8_0"] | None = None,
         threads: int = 0,
+        rope_scaling: RopeScaling | None = None,
     ):
         """With `draft`, a smaller checkpoint of the same tokenizer guesses `draft_tokens` ahead, and this one checks.
 
         Answers keep their distribution; greedy ones stay the same. `quantize` keeps the matrices in a byte a weight,
-        in the format of llama.cpp, for answers (not for `score`). threads 0: every core.
+        in the format of llama.cpp, for answers (not for `score`). threads 0: every core. `rope_scaling` takes the place
+        of the checkpoint's own.
         """
         if quantize not in (None, "q8_0"):
             raise UserError(f"quantize is {quantize!r}, expected q8_0 or nothing")
         if draft_tokens < 1:
             raise UserError(f"draft_tokens is {draft_tokens}, expected 1 or more; leave `draft` out for none")
-        self.folder = _found(Path(folder))
+        self.folder = _found(os.fspath(folder))
         runtime = Runtime(
             device=device, dtype=dtype, threads=threads, micro_batch_size=0, compile="off", workers=0,
             evaluation_batch_size=0,
         )  # fmt: skip
         self._device, self._dtype = hardware.setup(runtime)
-        self.decoder = checkpoint.load(self.folder, self._dtype).to(self._device).requires_grad_(False)
+        decoder = checkpoint.load(self.folder, self._dtype)
+        if rope_scaling is not None:
+            decoder.rescale(rope_scaling)
+        self.decoder = decoder.to(self._device).requires_grad_(False)
         self.chat = Chat(self.folder)
         self._written = token_bytes(self.chat.tokenizer)
         self._constraints: Constraints | None = None
         self._engine = Engine(
             Source(self.decoder, quantize is not None),
             EOS,
-            None if draft is None else Source(self._draft(Path(draft)), quantize is not None),
+            None if draft is None else Source(self._draft(os.fspath(draft)), quantize is not None),
             draft_tokens,
         )
 
-    def _draft(self, folder: Path) -> Decoder:
-        folder = _found(folder)
+    def _draft(self, name: str) -> Decoder:
+        folder = _found(name)
         if Chat(folder).tokenizer.to_str() != self.chat.tokenizer.to_str():
             raise UserError(
                 f"{folder} has another tokenizer than {self.folder}: a draft must write the same tokens; take a "
@@ -188,16 +197,26 @@ class Model:
         )
 
 
-def _found(folder: Path) -> Path:
-    named = Path("models") / folder
-    if not folder.exists() and named.exists():
-        return named
-    if not folder.exists():
+def _found(name: str) -> Path:
+    """The checkpoint of this name: a folder, one under models/, or one of the hub. Raises UserError."""
+    for folder in (Path(name), Path("models") / name):
+        if folder.is_dir():
+            return folder
+    place = name.removeprefix(HUB)
+    owner = place.partition("/")[0]
+    # What begins with a folder that is here, or belongs here, is a mistyped path.
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", place) or owner == "models" or Path(owner).is_dir():
         raise UserError(
-            f"{folder} is no folder: name a checkpoint, for example models/dpo, which `dvc repro` makes, or one that "
-            "`minimind import` has brought from a hub"
+            f"{name} is no folder: name a checkpoint, for example models/dpo, which `dvc repro` makes, or one on the "
+            "hub, organisation/name@revision"
         )
-    return folder
+    found = origin.locate(HUB + place).path
+    if not (found / files.MANIFEST).is_file() or "model" not in files.read_manifest(found):
+        raise UserError(
+            f"{name} is no checkpoint of minimind's: `minimind import {HUB}{place} models/theirs` makes one of a "
+            "Llama, Qwen3 or Qwen3-MoE"
+        )
+    return found
 
 
 def _is_single(prompt: object) -> bool:

@@ -6,28 +6,20 @@ is settled, so what has been handed out never needs taking back.
 
 import codecs
 from collections.abc import Sequence
-from functools import cache
 
 from tokenizers import Tokenizer
 
+from minimind.alphabet import BYTES
 from minimind.errors import UserError
 from minimind.tokenizer import NUM_HIDDEN, SPECIAL_TOKENS
 
 
-@cache
-def _bytes_of_characters() -> dict[str, int]:
-    """The alphabet of byte-level BPE (GPT-2): printable Latin-1 stands for itself, other bytes for U+0100 onwards."""
-    themselves = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in themselves]
-    return {chr(byte): byte for byte in themselves} | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
 def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
     """What every token writes, by id: nothing for the hidden markers, their own text for the others."""
-    alphabet, written = _bytes_of_characters(), [b""] * tokenizer.get_vocab_size()
+    written = [b""] * tokenizer.get_vocab_size()
     for token, number in tokenizer.get_vocab().items():
         if number >= len(SPECIAL_TOKENS):
-            written[number] = bytes(alphabet[character] for character in token)
+            written[number] = bytes(BYTES[character] for character in token)
         elif number >= NUM_HIDDEN:
             written[number] = token.encode()
     return written

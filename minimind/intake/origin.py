@@ -10,7 +10,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, O
 
 from minimind.errors import UserError
 
-PATTERNS = ("*.json", "*.safetensors", "*.jinja")  # nothing that would have to be unpickled
+PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.py")  # nothing that would have to be unpickled; no code is run
 
 
 class IntakeError(UserError):

@@ -5,8 +5,10 @@
 | minimind-3             | normalised       | by norms' size | 1e6 | 1e-6 | none                                   |
 | minimind-3-moe         | normalised       | by norms' size | 1e6 | 1e-6 | routed, top-1, weights add up to 1     |
 | MiniMind2, -Small, -R1 | not normalised   | 8              | 1e6 | 1e-5 | none                                   |
+| MiniMind2-MoE          | not normalised   | 8              | 1e6 | 1e-5 | routed, top-2, and shared ones         |
 
-Names are those of MiniMindForCausalLM, which are Hugging Face's. The head is stored although it is tied.
+Names are those of MiniMindForCausalLM, which are Hugging Face's. The head is stored although it is tied. Shared experts
+are stored one by one; their sum is one wider expert, as which we keep them.
 """
 
 import re
@@ -39,14 +41,14 @@ def read(path: Path) -> Foreign:
     tied = head is None or torch.equal(head, weights["model.embed_tokens.weight"])
     if head is not None and not tied:
         weights["lm_head.weight"] = head
-    return Foreign(_describe(weights, tied, path), weights, [path], {})
+    described = _describe(weights, tied, path)
+    return Foreign(described, _joined(weights), [path], {})
 
 
 def _refuse_others(weights: dict[str, Tensor], path: Path) -> None:
     """Raise IntakeError, saying what it is, for a file of MiniMind's that is something else."""
     for part, what in (
         (".lora.", "it is an adapter (LoRA): merge it into its model first"),
-        ("shared_experts", "it has shared experts, as MiniMind2-MoE, and those are not imported"),
         ("vision_", "it is a model that sees"),
     ):
         if any(part in name for name in weights):
@@ -60,13 +62,24 @@ def _refuse_others(weights: dict[str, Tensor], path: Path) -> None:
         raise IntakeError(f"{path} has no model.embed_tokens.weight or no layers: it is none of MiniMind's models")
 
 
+def _joined(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same with the shared experts of each layer as one: inner rows below each other, and columns likewise."""
+    found: dict[str, list[Tensor]] = {}
+    for name, weight in sorted(weights.items()):
+        found.setdefault(re.sub(r"\.shared_experts\.\d+\.", ".shared_experts.", name), []).append(weight)
+    return {name: torch.cat(parts, int("down_proj" in name)) for name, parts in found.items()}
+
+
 def _describe(weights: dict[str, Tensor], tied: bool, path: Path) -> ModelConfig:
     first = "model.layers.0"
     numbers = {int(match[1]) for name in weights if (match := re.match(r"model\.layers\.(\d+)\.", name))}
     queries, keys = (weights[f"{first}.self_attn.{part}_proj.weight"].shape[0] for part in ("q", "k"))
     norm = weights.get(f"{first}.self_attn.q_norm.weight")
     width = queries // MINIMIND2_HEADS if norm is None else len(norm)
-    routed = {int(match[1]) for name in weights if (match := re.match(rf"{first}\.mlp\.experts\.(\d+)\.", name))}
+    routed, shared = (
+        {int(match[1]) for name in weights if (match := re.match(rf"{first}\.mlp\.{kind}\.(\d+)\.", name))}
+        for kind in ("experts", "shared_experts")
+    )
     inner = weights.get(f"{first}.mlp.{'experts.0.' if routed else ''}gate_proj.weight")
     if inner is None:
         raise IntakeError(f"{path} has no feed-forward in {first}.mlp: it is none of MiniMind's models")
@@ -86,7 +99,8 @@ def _describe(weights: dict[str, Tensor], tied: bool, path: Path) -> ModelConfig
             tie_word_embeddings=tied,
             use_moe=bool(routed),
             num_experts=len(routed) or 1,
-            num_experts_per_tok=1,
+            num_experts_per_tok=2 if routed and norm is None else 1,
+            num_shared_experts=len(shared),
             norm_topk_prob=True if routed else None,
             vocab_size=vocab_size,
         )

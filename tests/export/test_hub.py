@@ -1,11 +1,14 @@
 """Pushing to a stand-in for the hub, and what a refusal looks like."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from toy.models import random_model
 
-from minimind import cli, files
+from minimind import Model, checkpoint, cli, files
+from minimind.errors import UserError
 
 Output = pytest.CaptureFixture[str]
 
@@ -38,3 +41,40 @@ def test_a_refusal_is_told_in_a_line(
     assert "what was exported stays in exports/llama/hf" in said
     assert cli.main(["export", str(checkpoints["llama"]), "--push-to-hub", "no/such/name"]) == 1
     assert "no/such/name could not be pushed" in capsys.readouterr().err
+
+
+def test_a_model_is_named_by_its_place_on_the_hub(
+    hub: Any, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind in ("llama", "qwen3"):
+        assert cli.main(["export", str(checkpoints[kind]), "--push-to-hub", f"me/{kind}"]) == 0
+    options: dict[str, Any] = {"device": "cpu", "dtype": "float32", "threads": 1}
+    local = Model(checkpoints["llama"], **options)
+    for name in ("me/llama", f"me/llama@{hub.commit('me/llama')}", "hf://me/llama@main"):
+        model = Model(name, draft="me/llama", **options)
+        assert model.folder.name == hub.commit("me/llama")
+        assert model.predict("Hi", max_new_tokens=9) == local.predict("Hi", max_new_tokens=9)
+    with pytest.raises(UserError, match="hf://me/none could not be fetched"):
+        Model("me/none", **options)
+    del hub.files["me/qwen3"]["manifest.json"]
+    with pytest.raises(UserError, match="`minimind import hf://me/qwen3 models/theirs` makes one"):
+        Model("me/qwen3", **options)
+    for name in ("models/nothing", "exports/nothing", "no/such/name", "nothing"):
+        with pytest.raises(UserError, match=f"{name} is no folder"):
+            Model(name, **options)
+
+
+def test_shared_experts_come_with_their_code_and_without_running_it(
+    hub: Any, checkpoints: dict[str, Path], tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    shared = random_model(replace(checkpoint.load(checkpoints["experts"]).config, num_shared_experts=1))
+    checkpoint.save(tmp_path / "models" / "mixture", shared, tokenizer_folder, {})
+    assert cli.main(["export", "models/mixture", "--push-to-hub", "me/mixture"]) == 0
+    (tmp_path / "models" / "mixture").rename(tmp_path / "kept")
+    options: dict[str, Any] = {"device": "cpu", "dtype": "float32", "threads": 1}
+    assert Model("me/mixture", **options).predict("Hi", max_new_tokens=4) == Model("kept", **options).predict(
+        "Hi", max_new_tokens=4
+    )

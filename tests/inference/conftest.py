@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toy.models import random_model
 
 from minimind.model import Decoder, ModelConfig
 
@@ -31,12 +32,7 @@ def decoder() -> Callable[..., Decoder]:
     """Makes a decoder by the name of its config, with weights large enough that continuations vary."""
 
     def make(name: str = "qwen3", dtype: torch.dtype = torch.float32, seed: int = 3) -> Decoder:
-        model = Decoder(CONFIGS[name], dtype)
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.data = 1 + 0.3 * noise if parameter.ndim == 1 else 0.3 * noise
-        return model.requires_grad_(False)
+        return random_model(CONFIGS[name], dtype, seed=seed, scale=0.3).requires_grad_(False)
 
     return make
 

@@ -17,7 +17,7 @@ Output = pytest.CaptureFixture[str]
 V, D, INNER, LAYERS, EXPERTS = 512, 64, 96, 2, 4
 
 
-def state_dict(generation: int, experts: bool = False) -> dict[str, Tensor]:
+def state_dict(generation: int, experts: bool = False, shared: int = 0) -> dict[str, Tensor]:
     """Random weights in fp16 under MiniMind's names; generation 3 has norms of queries and keys, 2 has not."""
     heads, groups, width = (8, 2, D // 8) if generation == 2 else (4, 2, 16)
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (V, D), "model.norm.weight": (D,)}
@@ -35,7 +35,8 @@ def state_dict(generation: int, experts: bool = False) -> dict[str, Tensor]:
             shapes |= {f"{name}.self_attn.{part}_norm.weight": (width,) for part in "qk"}
         if experts:
             shapes[f"{name}.mlp.gate.weight"] = (EXPERTS, D)
-        for inner in [f"experts.{number}." for number in range(EXPERTS)] if experts else [""]:
+        inners = [f"experts.{number}." for number in range(EXPERTS)] if experts else [""]
+        for inner in [*inners, *(f"shared_experts.{number}." for number in range(shared))]:
             shapes |= {
                 f"{name}.mlp.{inner}gate_proj.weight": (INNER, D),
                 f"{name}.mlp.{inner}up_proj.weight": (INNER, D),
@@ -86,21 +87,30 @@ def logits(weights: dict[str, Tensor], ids: list[int], generation: int) -> Tenso
         x = x + torch.cat(made, -1) @ w[f"{name}.self_attn.o_proj.weight"].T
         h = norm(x, f"{name}.post_attention_layernorm.weight")
         if f"{name}.mlp.gate.weight" in w:
-            # The one expert that a token visits has the weight p / p, which is 1.
-            best = (h @ w[f"{name}.mlp.gate.weight"].T).argmax(-1)
-            x = x + torch.stack(
-                [feed_forward(row, f"{name}.mlp.experts.{number}.") for row, number in zip(h, best, strict=True)]
-            )
+            # Generation 3 visits one expert, whose weight is p / p; 2 visits two, whose weights add up to 1.
+            shared = sorted({key.split(".")[5] for key in w if key.startswith(f"{name}.mlp.shared_experts.")})
+            made = []
+            for row, chances in zip(h, (h @ w[f"{name}.mlp.gate.weight"].T).softmax(-1), strict=True):
+                best = chances.argsort(descending=True)[: 1 if generation == 3 else 2]
+                visits = [
+                    chances[e] / chances[best].sum() * feed_forward(row, f"{name}.mlp.experts.{e}.") for e in best
+                ]
+                visits += [feed_forward(row, f"{name}.mlp.shared_experts.{number}.") for number in shared]
+                made.append(sum(visits))
+            x = x + torch.stack(made)
         else:
             x = x + feed_forward(h, f"{name}.mlp.")
     return norm(x, "model.norm.weight") @ w["lm_head.weight"].T
 
 
-@pytest.mark.parametrize(("generation", "experts"), [(2, False), (3, False), (3, True)])
+@pytest.mark.parametrize(
+    ("generation", "experts", "shared"),
+    [(2, False, 0), (3, False, 0), (3, True, 0), (2, True, 1), (2, True, 2), (2, True, 0)],
+)
 def test_an_imported_file_computes_what_minimind_does(
-    generation: int, experts: bool, tokenizer_folder: Path, tmp_path: Path, capsys: Output
+    generation: int, experts: bool, shared: int, tokenizer_folder: Path, tmp_path: Path, capsys: Output
 ) -> None:
-    weights = state_dict(generation, experts)
+    weights = state_dict(generation, experts, shared)
     torch.save(weights, tmp_path / "full_sft_64.pth")
     command = ["import", str(tmp_path / "full_sft_64.pth"), str(tmp_path / "model")]
     assert cli.main([*command, "--tokenizer", str(tokenizer_folder)]) == 0
@@ -129,8 +139,8 @@ class Evil:
     [
         (state_dict(3) | {"model.layers.0.self_attn.q_proj.lora.A.weight": torch.zeros(8, D)}, "adapter"),
         (
-            state_dict(2, True) | {"model.layers.0.mlp.shared_experts.0.up_proj.weight": torch.zeros(1)},
-            "shared experts",
+            {name: w for name, w in state_dict(2, True, 1).items() if "1.mlp.shared_experts.0.up_proj" not in name},
+            "no weight model.layers.1.mlp.shared_experts.up_proj",
         ),
         ({"tok_embeddings.weight": torch.zeros(8, 8)}, "before 2025-04-26"),
         ({"weight": torch.zeros(8, 8)}, "none of MiniMind's models"),

@@ -35,36 +35,38 @@ class Pins:
         if self.integrity is not None:
             _integrity(self.integrity)
 
-    def check(self, path: Path, uri: str) -> str:
-        """The SHA-256 of a file. Raises FetchError, naming file and source, where it isn't what is pinned."""
+    def check(self, path: Path, uri: str, otherwise: str = "") -> str:
+        """The SHA-256 of a file. Raises FetchError where it isn't what is pinned.
+
+        `otherwise` says what to do if the new contents are not what is meant.
+        """
+        mend = "if the new contents are meant, write the new value in params.yaml; "
+        mend += otherwise or f"else delete {path.parent} and fetch again"
         size = path.stat().st_size
         if self.size is not None and size != self.size:
-            raise FetchError(f"{uri}: {path} has {size} bytes, `size` says {self.size}: {_MEND.format(path)}")
+            raise FetchError(f"{uri}: {path} has {size} bytes, `size` says {self.size}: {mend}")
         found = files.sha256(path)
         if self.sha256 is not None and self.sha256.lower() != found:
-            raise FetchError(
-                f"{uri}: the SHA-256 of {path} is {found}, `sha256` says {self.sha256}: {_MEND.format(path)}"
-            )
+            raise FetchError(f"{uri}: the SHA-256 of {path} is {found}, `sha256` says {self.sha256}: {mend}")
         if self.integrity is not None:
             algorithm, wanted = _integrity(self.integrity)
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, algorithm).digest()
             if digest != wanted:
                 shown = f"{algorithm}-{base64.b64encode(digest).decode()}"
-                raise FetchError(
-                    f"{uri}: {path} has the integrity {shown}, `integrity` says {self.integrity}: {_MEND.format(path)}"
-                )
+                raise FetchError(f"{uri}: {path} has the integrity {shown}, `integrity` says {self.integrity}: {mend}")
         return found
 
 
-_MEND = "if the new contents are meant, write the new value in params.yaml; else delete {} and fetch again"
+def root() -> Path:
+    """The folder of all downloads."""
+    return Path(os.environ.get("DVC_ROOT", ".")) / ".downloads"  # outlives the copy that `dvc exp run --temp` works in
 
 
 def folder(uri: str, pins: Pins) -> Path:
     """Where the files of a source lie. A change of what is pinned starts an empty one."""
-    root = Path(os.environ.get("DVC_ROOT", "."))  # outlives the copy that `dvc exp run --temp` works in
     key = hashlib.sha256(f"{uri} {pins.sha256} {pins.integrity}".encode()).hexdigest()[:8]
-    return root / ".downloads" / f"{re.sub(r'[^a-zA-Z0-9.]+', '-', uri).strip('-')[-60:]}-{key}"
+    return root() / f"{re.sub(r'[^a-zA-Z0-9.]+', '-', uri).strip('-')[-60:]}-{key}"
 
 
 def read_record(path: Path) -> dict[str, Any]:

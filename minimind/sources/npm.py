@@ -15,11 +15,16 @@ class NpmSource(PackageSource):
 
     integrity: str | None = None  # `npm view <package>@<version> dist.integrity`
 
-    def contents(self) -> tuple[Path, dict[str, object]]:
-        """The folder that `package` gives, and the archive's digest."""
-        root = package(self.place, self.integrity)
-        archive = next(root.parent.parent.glob("*.tgz"))
-        return root, {"uri": self.uri, **downloads.noted(archive)}
+    suffix = ".tgz"
+
+    @property
+    def pins(self) -> downloads.Pins:
+        """What params.yaml says of the archive."""
+        return downloads.Pins(integrity=self.integrity)
+
+    def package(self) -> Path:
+        """The package's folder."""
+        return package(self.place, self.integrity)
 
 
 def package(spec: str, integrity: str | None = None) -> Path:
@@ -36,8 +41,9 @@ def package(spec: str, integrity: str | None = None) -> Path:
     except ValueError as error:
         raise FetchError(f"{uri}: {error}") from None
     folder = downloads.folder(uri, pins)
-    command = ["npm", "pack", spec, "--ignore-scripts", "--loglevel=error", "--fetch-retries=1",
-               "--fetch-retry-mintimeout=1000", "--pack-destination", folder.with_name(f"{folder.name}.partial")]  # fmt: skip
+    partial = folder.with_name(f"{folder.name}.partial")
+    options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    command: list[str | Path] = ["npm", "pack", spec, *options, "--pack-destination", partial]
     root = unpack(bring(command, folder, ".tgz", uri, pins), uri)
     # All of a package lies in one folder, most often called `package`.
     return next(path for path in sorted(root.iterdir()) if path.is_dir())

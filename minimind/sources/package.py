@@ -4,9 +4,11 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from minimind.sources import downloads
 from minimind.sources.records import RecordSource
@@ -21,20 +23,32 @@ class PackageSource(RecordSource):
 
     files: list[str]
 
-    def contents(self) -> tuple[Path, dict[str, object]]:
-        """The unpacked package's folder, and what to note of its archive. Raises FetchError."""
-        raise NotImplementedError
+    suffix: ClassVar[str]  # of the package's archive
+
+    @abstractmethod
+    def package(self) -> Path:
+        """The unpacked package's folder. Raises FetchError."""
+
+    @property
+    @abstractmethod
+    def pins(self) -> downloads.Pins:
+        """What params.yaml says of the archive."""
 
     def fetch(self, destination: Path, watched: Path) -> None:
         """Write the records of the named files. Raises FetchError where a glob matches none."""
-        root, source = self.contents()
+        root = self.package()
         paths: dict[Path, str] = {}
         for pattern in self.files:
             found = sorted(path for path in root.glob(pattern) if path.is_file())
             if not found:
                 raise FetchError(f"{self.uri}: no file of the package matches `{pattern}`; look into {root}")
             paths |= {path: path.relative_to(root).as_posix() for path in found}
-        self.write(paths, destination, source)
+        self.write(paths, destination)
+
+    def noted(self) -> Mapping[str, object]:
+        """The archive, for the manifest."""
+        folder = downloads.folder(self.uri, self.pins)
+        return {"uri": self.uri, **downloads.noted(next(folder.glob(f"*{self.suffix}")))}
 
 
 def bring(command: Sequence[str | Path], folder: Path, suffix: str, uri: str, pins: downloads.Pins) -> Path:

@@ -16,10 +16,16 @@ class PypiSource(PackageSource):
 
     sha256: str | None = None  # of the wheel
 
-    def contents(self) -> tuple[Path, dict[str, object]]:
-        """The folder that `package` gives, and the wheel's digest."""
-        root = package(self.place, self.sha256)
-        return root, {"uri": self.uri, **downloads.noted(next(root.parent.glob("*.whl")))}
+    suffix = ".whl"
+
+    @property
+    def pins(self) -> downloads.Pins:
+        """What params.yaml says of the wheel."""
+        return downloads.Pins(sha256=self.sha256)
+
+    def package(self) -> Path:
+        """The wheel's folder."""
+        return package(self.place, self.sha256)
 
 
 def package(spec: str, sha256: str | None = None) -> Path:
@@ -36,6 +42,7 @@ def package(spec: str, sha256: str | None = None) -> Path:
     except ValueError as error:
         raise FetchError(f"{uri}: {error}") from None
     folder = downloads.folder(uri, pins)
-    command = [sys.executable, "-m", "pip", "download", spec, "--no-deps", "--only-binary=:all:", "--quiet",
-               "--disable-pip-version-check", "--dest", folder.with_name(f"{folder.name}.partial")]  # fmt: skip
+    partial = folder.with_name(f"{folder.name}.partial")
+    options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check", "--retries=1"]
+    command: list[str | Path] = [sys.executable, "-m", "pip", "download", spec, *options, "--dest", partial]
     return unpack(bring(command, folder, ".whl", uri, pins), uri)

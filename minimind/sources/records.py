@@ -54,7 +54,7 @@ class RecordSource(Source):
         if unknown := set(self.map) - set(_KEYS):
             raise ValueError(f"`map` has {', '.join(sorted(unknown))}, known are {', '.join(_KEYS)}")
 
-    def write(self, paths: Mapping[Path, str], destination: Path, source: Mapping[str, object] = {}) -> None:
+    def write(self, paths: Mapping[Path, str], destination: Path) -> None:
         """Write the records of files, each with the name it goes by, as `.jsonl` into `destination`; raises FetchError.
 
         With the entry's `name` all of them become one file, else each becomes its own.
@@ -67,7 +67,7 @@ class RecordSource(Source):
                     f"{self.uri}: it matches two files called {target.name}: give it a `name` to join them"
                 )
             format, packing = self._format(name)
-            if format == "jsonl" and not packing and not self.map and not target.exists():
+            if format == "jsonl" and not packing and not self.map and (self.name is None or len(paths) == 1):
                 copy(path, target)
                 continue
             with target.open("ab") as writer:
@@ -161,7 +161,7 @@ def _opened(path: Path, packing: str) -> Iterator[tuple[str, IO[bytes]]]:
                 if not member.endswith("/") and "__MACOSX/" not in member:
                     yield member, zipped.open(member)
     elif packing == "gz":
-        yield path.name, cast(IO[bytes], gzip.open(path, "rb"))
+        yield path.name, cast(IO[bytes], gzip.open(path, "rb"))  # noqa: SIM115
     elif packing == "zst":
         yield path.name, pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
     else:

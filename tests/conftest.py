@@ -294,7 +294,7 @@ class UpstreamRequest(BaseHTTPRequestHandler):
             self.answer({"Data": {"Files": [
                 {"Path": name, "Type": "blob", "Size": len(files[whole]),
                  "Sha256": hashlib.sha256(files[whole]).hexdigest()}
-                for name, whole in inside.items() if name.rpartition("/")[0] == query["Root"]
+                for name, whole in inside.items() if name.rpartition("/")[0] == query.get("Root", "")
             ]}})  # fmt: skip
         elif match := re.fullmatch(r"/api/v1/datasets/([^/]+/[^/]+)/repo", path):
             self.serve(f"{match[1]}/{query['FilePath']}")

@@ -106,7 +106,15 @@ class RecordSource(Source):
                             except KeyError as error:
                                 seen = seen or f"{error.args[0]} is missing in {{{', '.join(map(str, value))}}}"
                         writer.write(value + b"\n" if isinstance(value, bytes) else orjson.dumps(value) + b"\n")
-        except (OSError, EOFError, ValueError, csv.Error, zipfile.BadZipFile, pyarrow.ArrowException) as error:
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            csv.Error,
+            zipfile.BadZipFile,
+            ijson.JSONError,
+            pyarrow.ArrowException,
+        ) as error:
             if isinstance(error, FetchError):
                 raise
             raise FetchError(

@@ -58,6 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--share", type=float, help="of that GPU's peak that training reaches, for --family")
     command.set_defaults(run=doctor)
 
+    command = commands.add_parser("fetch", help="download the sources of params.yaml, or check what was fetched")
+    command.add_argument(
+        "--verify", action="store_true", help="compare data/raw with its manifests, and with upstream where it answers"
+    )
+    command.set_defaults(run=lambda options: fetch(options.verify))
+
     command = commands.add_parser("verify", help="compare a folder with the manifest inside it")
     command.add_argument("folder", type=Path, metavar="FOLDER", help="for example models/sft")
     command.set_defaults(run=lambda options: verify(options.folder))
@@ -142,6 +148,19 @@ def verify(folder: Path) -> None:
     manifest = files.verify_manifest(folder)
     num_bytes = sum(entry["bytes"] for entry in manifest["files"].values())
     print(f"{folder}: {len(manifest['files'])} files, {num_bytes:,} bytes, all as they were written")
+
+
+def fetch(check: bool) -> None:
+    """Download what params.yaml names, for the stage to read; or check what the stage wrote. Raises UserError."""
+    from minimind.sources import collection  # imports clients of hubs and clouds, which take a second
+
+    data = config.load(collection.Params).data
+    if not check:
+        collection.download(data)
+        print("every file that lies elsewhere is in .downloads; `dvc repro` makes records of them")
+        return
+    for line in collection.verify(data, Path("data/raw")):
+        print(line, flush=True)
 
 
 def chat(options: argparse.Namespace) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 from huggingface_hub import constants
@@ -22,6 +23,7 @@ from toy.models import random_model
 from benchmarks import workload
 from minimind import checkpoint, tokenizer
 from minimind.model import ModelConfig
+from minimind.sources import transfer
 from minimind.tokenizer import TokenizerConfig
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # whatever a test loads is on this disk
@@ -217,6 +219,134 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # large files go by LFS, as to a mirror
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
         monkeypatch.setenv("HF_TOKEN", "hf_stand_in")
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+class Upstream(ThreadingHTTPServer):
+    """Where data comes from: plain files below /files/, the hub's data sets, ModelScope's data sets; all with Range.
+
+    `files[path]` is content, of `<organisation>/<name>/<path>` on both hubs. `faults[path]` are what befalls the next
+    GETs of a file: a status, with ("Retry-After", …) if it is a pair, or a number of bytes after which the connection
+    is cut, or what to add to the Content-Length, or `page`. `asked` lists method, path and range of all requests.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), UpstreamRequest)
+        self.files: dict[str, bytes] = {}
+        self.faults: dict[str, list[tuple[str, Any]]] = {}
+        self.asked: list[tuple[str, str, str | None]] = []
+
+    @property
+    def address(self) -> str:
+        """Without a slash at the end."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def gets(self, path: str) -> list[str | None]:
+        """The ranges of all GETs of a file."""
+        return [asked for method, name, asked in self.asked if method == "GET" and name == path]
+
+
+class UpstreamRequest(BaseHTTPRequestHandler):
+    server: Upstream
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+    def handle_request(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        url = urlsplit(self.path)
+        path, query = unquote(url.path), dict(parse_qsl(url.query))
+        files = self.server.files
+        if match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/revision/(.+)", path):
+            self.answer({"id": match[1], "sha": "c0ffee" + "0" * 34, "siblings": []})
+        elif match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/paths-info/(.+)", path):
+            wanted = (
+                json.loads(body)["paths"]
+                if body[:1] == b"{"
+                else [v for k, v in parse_qsl(body.decode()) if k == "paths"]
+            )
+            found = [(name, files[f"{match[1]}/{name}"]) for name in wanted if f"{match[1]}/{name}" in files]
+            self.answer([
+                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest(),
+                 **({"lfs": {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 1}}
+                    if len(content) > 100 else {})}
+                for name, content in found
+            ])  # fmt: skip
+        elif match := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/(\w+)/(.+)", path):
+            self.serve(f"{match[1]}/{match[3]}")
+        elif match := re.fullmatch(r"/api/v1/datasets/([^/]+/[^/]+)/repo/tree", path):
+            inside = {name.removeprefix(f"{match[1]}/"): name for name in files if name.startswith(f"{match[1]}/")}
+            self.answer({"Data": {"Files": [
+                {"Path": name, "Type": "blob", "Size": len(files[whole]),
+                 "Sha256": hashlib.sha256(files[whole]).hexdigest()}
+                for name, whole in inside.items() if name.rpartition("/")[0] == query.get("Root", "")
+            ]}})  # fmt: skip
+        elif match := re.fullmatch(r"/api/v1/datasets/([^/]+/[^/]+)/repo", path):
+            self.serve(f"{match[1]}/{query['FilePath']}")
+        else:
+            self.serve(path.removeprefix("/files/"))
+
+    def serve(self, name: str) -> None:
+        wanted = self.headers.get("Range")
+        self.server.asked.append((self.command, name, wanted))
+        faults = self.server.faults.get(name, []) if self.command == "GET" else []
+        kind, value = faults.pop(0) if faults else ("", None)
+        if kind == "status":
+            status, headers = value if isinstance(value, tuple) else (value, {})
+            return self.answer({"error": "no"}, status, headers)
+        if kind == "page":
+            return self.answer(b"<!DOCTYPE html><title>Log in</title>", 200, {"Content-Type": value})
+        if name not in self.server.files:
+            return self.answer({"error": "Not here."}, 404)
+        content = self.server.files[name]
+        tag = f'"{hashlib.sha1(content).hexdigest()}"'
+        start = int(wanted[6:-1]) if wanted and kind != "whole" else 0
+        if self.headers.get("If-Range", tag) != tag:
+            start = 0
+        if start and start >= len(content):
+            return self.answer(b"", 416, {"Content-Range": f"bytes */{len(content)}"})
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("ETag", tag)
+        announced = len(content) - start + (value if kind == "lie" else 0)
+        self.send_header("Content-Length", str(announced))
+        self.end_headers()
+        if self.command != "HEAD":
+            sent = content[start:][: value if kind == "cut" else None]
+            self.wfile.write(sent[: max(0, announced)])
+            if kind in ("cut", "lie"):
+                self.close_connection = True
+
+    def answer(self, value: object, status: int = 200, headers: Mapping[str, str] = {}) -> None:
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.send_response(status)
+        for name, content in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, content)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_POST = handle_request  # noqa: N815
+
+
+@pytest.fixture
+def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
+    """The server, running, with clients of both hubs pointed at it, and pauses between tries that are short."""
+    with Upstream() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        template = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("MODELSCOPE_DOMAIN", server.address)
+        monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0.01)
         yield server
         server.shutdown()
         thread.join()

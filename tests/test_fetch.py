@@ -3,14 +3,18 @@
 import hashlib
 import json
 import os
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from minimind import files
+from minimind import cli, files
 from minimind.atlas import world
 from minimind.config import ConfigError
-from minimind.sources import collection
+from minimind.sources import collection, downloads, transfer
 from minimind.sources.source import FetchError
 from stages import fetch
 
@@ -89,7 +93,7 @@ def test_a_file_that_dvc_does_not_watch_must_be_pinned(root: Path) -> None:
     assert bring(root, {"uri": "file:data/own/three.jsonl"}) == {"0-three.jsonl": LINES}
     assert bring(root, {**entry, "sha256": digest}) == {"0-three.jsonl": LINES}
     (root / "elsewhere/three.jsonl").write_bytes(LINES * 2)
-    with pytest.raises(FetchError, match=f"params.yaml says {digest}"):
+    with pytest.raises(FetchError, match=f"`sha256` says {digest}: .*else put the old file back"):
         bring(root, {**entry, "sha256": digest})
     assert not (root / "raw").exists() or files.verify_manifest(root / "raw" / "sft")
 
@@ -98,9 +102,9 @@ def test_a_file_that_dvc_does_not_watch_must_be_pinned(root: Path) -> None:
     ("entry", "message"),
     [
         ({"uri": "file:data/own/none.jsonl"}, "there is no such file"),
-        ({"uri": "file:data/own/notes.txt"}, r"no \.jsonl file"),
+        ({"uri": "file:data/own/notes.txt"}, r"notes.txt is no \.jsonl, .*say which with `format:`"),
         ({"uri": "file:data/own/**/*.jsonl"}, "two files called one.jsonl"),
-        ({"uri": "file:data/own/poems/*.jsonl", "name": "x"}, "it has 2 files, so `name` can't name them"),
+        ({"uri": "file:data/own/poems/*.jsonl", "sha256": "0" * 64}, "2 files, which can't be pinned"),
     ],
 )
 def test_ambiguities_are_refused(root: Path, entry: collection.Entry, message: str) -> None:
@@ -112,6 +116,11 @@ def test_ambiguities_are_refused(root: Path, entry: collection.Entry, message: s
     assert not list(root.glob(".*.partial"))
 
 
+def test_a_name_joins_files(root: Path) -> None:
+    (root / "data/own/poems/one.jsonl").write_bytes(LINES.rstrip())
+    assert bring(root, {"uri": "file:data/own/poems/*.jsonl", "name": "all"}) == {"all.jsonl": LINES * 2}
+
+
 def test_two_sources_may_not_share_a_name(root: Path) -> None:
     entry: collection.Entry = {"uri": "file:data/own/poems/one.jsonl", "name": "dev"}
     with pytest.raises(FetchError, match="has a file dev.jsonl already"):
@@ -121,7 +130,7 @@ def test_two_sources_may_not_share_a_name(root: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({}, r"`data.sft\[1\].uri` is None, expected one of atlas:…, file:…"),
+        ({}, r"`data.sft\[1\].uri` is None, expected one of atlas:…, file:…, hf:…"),
         ({"uri": "ftp:x"}, r"`data.sft\[1\].uri` is 'ftp:x'"),
         ({"uri": "atlas:sft", "count": 3}, r"`data.sft\[1\].seed` is missing"),
         ({"uri": "atlas:sft", "cuont": 3}, "did you mean `count`"),
@@ -143,3 +152,147 @@ def test_the_stage_brings_every_data_set(root: Path) -> None:
     (root / "params.yaml").write_text(f"data:\n{entries}  pretrian: []\n")
     with pytest.raises(ConfigError, match=r"`data.pretrian` is not a known key; did you mean `pretrain`"):
         fetch.main(Path("data/own"), Path("data/raw"))
+
+
+@pytest.fixture
+def remote(root: Path, upstream: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A server with a file of a few blocks, and a working folder."""
+    upstream.files["big.jsonl"] = b"".join(b'{"text": "%d"}\n' % number for number in range(200_000))
+    upstream.files["small.jsonl"] = LINES
+    return upstream
+
+
+def entry(remote: Any, name: str = "big.jsonl", **options: object) -> collection.Entry:
+    return {"uri": f"{remote.address}/files/{name}", **options}
+
+
+def pinned(remote: Any, name: str = "big.jsonl") -> collection.Entry:
+    return entry(remote, name, sha256=hashlib.sha256(remote.files[name]).hexdigest(), size=len(remote.files[name]))
+
+
+@pytest.mark.parametrize(
+    ("faults", "ranges"),
+    [
+        ([("cut", 1_000_000), ("cut", 1_500_000)], [None, "bytes=1000000-", "bytes=2500000-"]),
+        ([("cut", 1_000_000), ("whole", None)], [None, "bytes=1000000-"]),  # a server without Range begins again
+        ([("status", 503), ("status", (429, {"Retry-After": "0"})), ("cut", 0)], [None] * 4),
+        ([("lie", 1000)], [None, "all"]),  # announces more than there is
+        ([("lie", -1000)], [None, "rest"]),  # less
+    ],
+)
+def test_a_broken_download_goes_on(root: Path, remote: Any, faults: list[Any], ranges: list[str | None]) -> None:
+    content = remote.files["big.jsonl"]
+    remote.faults["big.jsonl"] = list(faults)
+    assert bring(root, pinned(remote)) == {"0-big.jsonl": content}
+    words = {"all": f"bytes={len(content)}-", "rest": f"bytes={len(content) - 1000}-"}
+    assert remote.gets("big.jsonl") == [words.get(asked or "", asked) for asked in ranges]
+    noted = files.read_manifest(root / "raw/sft")["files"]["0-big.jsonl"]["source"]
+    assert noted == {"uri": pinned(remote)["uri"], "file": "big.jsonl", "bytes": len(content),
+                     "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
+
+
+def test_the_next_run_goes_on_where_one_gave_up_and_downloads_nothing_twice(root: Path, remote: Any) -> None:
+    remote.faults["big.jsonl"] = [("cut", 1_000_000)] + [("status", 500)] * transfer.ATTEMPTS
+    with pytest.raises(FetchError, match=r"big.jsonl could not be fetched, 6 times in a row: 127.0.0.1 answers 500"):
+        bring(root, entry(remote))
+    assert not (root / "raw").exists()
+    found = bring(root, entry(remote))
+    assert remote.gets("big.jsonl")[-1] == "bytes=1000000-"
+    asked = len(remote.gets("big.jsonl"))
+    assert bring(root, entry(remote)) == found == {"0-big.jsonl": remote.files["big.jsonl"]}
+    assert len(remote.gets("big.jsonl")) == asked
+
+
+def test_a_part_of_what_has_changed_since_is_thrown_away(root: Path, remote: Any) -> None:
+    remote.faults["big.jsonl"] = [("cut", 1_000_000)] + [("status", 500)] * transfer.ATTEMPTS
+    with pytest.raises(FetchError):
+        bring(root, entry(remote))
+    remote.files["big.jsonl"] = remote.files["big.jsonl"].replace(b"text", b"Text")
+    assert bring(root, entry(remote)) == {"0-big.jsonl": remote.files["big.jsonl"]}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (("status", 403), r"refuses it \(403\).*token"),
+        (("status", 404), r"has no such file \(404\)"),
+        (("status", (429, {"Retry-After": "86400"})), "wants 86400 seconds to pass"),
+        (("page", "text/html; charset=utf-8"), "a web page came in place of data"),
+        (("page", "application/octet-stream"), "a web page came in place of data"),
+    ],
+)
+def test_what_no_patience_mends_is_said_at_once(root: Path, remote: Any, fault: Any, message: str) -> None:
+    remote.faults["small.jsonl"] = [fault] * 9
+    with pytest.raises(FetchError, match=message):
+        bring(root, entry(remote, "small.jsonl"))
+    assert len(remote.gets("small.jsonl")) == 1
+    assert not (root / "raw").exists()
+
+
+def test_wrong_contents_are_refused_and_named(root: Path, remote: Any) -> None:
+    right = pinned(remote, "small.jsonl")
+    remote.files["small.jsonl"] = LINES.replace(b"a", b"x")
+    with pytest.raises(
+        FetchError, match=f"small.jsonl.*the SHA-256 of .* is [0-9a-f]+, `sha256` says {right['sha256']}"
+    ):
+        bring(root, right)
+    assert not list((root / ".downloads").rglob("small.jsonl*"))
+    remote.files["small.jsonl"] = LINES + b"{}"
+    with pytest.raises(FetchError, match=r"has 30 bytes now, `size` says 28"):
+        bring(root, right)
+    with pytest.raises(ConfigError, match="`sha256` is 'abc', expected 64 hexadecimal digits"):
+        bring(root, entry(remote, sha256="abc"))
+
+
+def test_a_change_upstream_is_noticed(root: Path, remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring(root, entry(remote, "small.jsonl"), pinned(remote))
+    data: collection.Data = {"sft": [entry(remote, "small.jsonl"), pinned(remote)]}
+    assert [line.split()[-1] for line in collection.verify(data, root / "raw")] == ["written", "upstream", "upstream"]
+    remote.files["small.jsonl"] = LINES.replace(b"a", b"x")
+    with pytest.raises(FetchError, match="small.jsonl: it has changed upstream since it was fetched: its ETag was"):
+        list(collection.verify(data, root / "raw"))
+    with pytest.raises(FetchError, match="If the new contents are meant, delete .*; if the old are, pin them with"):
+        bring(root, entry(remote, "small.jsonl"))
+    old = {**entry(remote, "small.jsonl"), "sha256": hashlib.sha256(LINES).hexdigest()}
+    with pytest.raises(FetchError, match="`sha256` says"):  # pinned to what is no longer there
+        bring(root, old)
+    (root / "raw/sft/0-small.jsonl").chmod(0o644)
+    (root / "raw/sft/0-small.jsonl").write_bytes(LINES.replace(b"b", b"c"))
+    with pytest.raises(files.CorruptError, match="0-small.jsonl has other contents"):
+        list(collection.verify(data, root / "raw"))
+
+
+def test_without_a_network_it_says_what_to_do_and_a_copied_file_is_taken(root: Path, remote: Any) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
+        port = closed.server_address[1]
+    nowhere: collection.Entry = {"uri": f"http://127.0.0.1:{port}/data/small.jsonl"}
+    with pytest.raises(FetchError, match=r"Without a network here, run `curl .*` elsewhere and copy") as caught:
+        bring(root, nowhere)
+    folder = Path(re.search(r"copy small.jsonl to (\S+)/", str(caught.value))[1])  # type: ignore[index]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "small.jsonl").write_bytes(LINES)
+    assert bring(root, nowhere) == {"0-small.jsonl": LINES}
+
+
+def test_what_will_not_fit_is_not_begun(root: Path, remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = len(remote.files["big.jsonl"]) + 1000  # for the download, not for its records as well
+    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    with pytest.raises(FetchError, match=r"the sources need 0.0 GB in .*where 0.0 GB are free: make room"):
+        bring(root, entry(remote))
+    assert remote.gets("big.jsonl") == []
+
+
+def test_the_command_downloads_ahead_and_verifies(root: Path, remote: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "params.yaml").write_text(
+        "data:\n  pretrain: []\n  dpo: []\n  prompts: []\n  benchmark: []\n"
+        f"  sft: [{{uri: '{remote.address}/files/small.jsonl'}}]\n"
+    )
+    assert cli.main(["fetch"]) == 0
+    asked = len(remote.gets("small.jsonl"))
+    fetch.main(Path("data/own"), Path("data/raw"))
+    assert len(remote.gets("small.jsonl")) == asked == 1
+    assert cli.main(["fetch", "--verify"]) == 0
+    assert "small.jsonl was compared with what is upstream" in capsys.readouterr().out
+    remote.files["small.jsonl"] += b"{}"
+    assert cli.main(["fetch", "--verify"]) == 1
+    assert "its number of bytes was 28, now it is 30" in capsys.readouterr().err

@@ -1,8 +1,12 @@
 """Every profile fits the code, whatever a user has made of params.yaml."""
 
+import csv
+import io
+import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +15,10 @@ from typing import Any, get_type_hints
 import pytest
 import torch
 from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
 
 from minimind import config, declarations, files, optim
+from minimind.atlas import world
 from minimind.batches import Batches, Source
 from minimind.config import Runtime
 from minimind.model import Decoder
@@ -128,25 +134,102 @@ class Forgetful:
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_the_first_step_of_a_shrunken_model_is_taken(path: Path, tmp_path: Path) -> None:
     """The profile's architecture and recipe on toy rows; shrunk are width, depth, vocabulary, row length and batch."""
-    params = config.load(PARAMS["pretrain"], path, preset("pretrain", path))
-    tiny = replace(
-        params.model, hidden_size=64, num_hidden_layers=2, intermediate_size=96, head_dim=None,
-        moe_intermediate_size=None, max_position_embeddings=32, vocab_size=64,
-        num_attention_heads=4, num_key_value_heads=2,
-    )  # fmt: skip
     with RowWriter(tmp_path / "train.arrow", 32, 64) as writer:
         for start in range(8):
             tokens = [start + number % 50 for number in range(30)]
             writer.add([(tokens, [0] + [1] * 29, 30)])
     files.write_manifest(tmp_path)
+    take_a_step(path, Rows.open(tmp_path, "train"), tmp_path / "curve.tsv")
+
+
+def take_a_step(path: Path, rows: Rows, curve: Path) -> None:
+    """One optimizer step of the profile's pretraining, shrunk to the rows; every weight must move."""
+    params = config.load(PARAMS["pretrain"], path, preset("pretrain", path))
+    tiny = replace(
+        params.model, hidden_size=64, num_hidden_layers=2, intermediate_size=96, head_dim=None,
+        moe_intermediate_size=None, max_position_embeddings=rows.row_length, vocab_size=rows.vocab_size,
+        num_attention_heads=4, num_key_value_heads=2,
+    )  # fmt: skip
     model = Decoder(tiny).initialise(0)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     recipe = replace(params.pretrain, batch_size=4, steps=1, epochs=0.0, warmup_steps=0)
     train(
-        model, Language(), Batches([Source(Rows.open(tmp_path, "train"))], 4, 1), recipe, validate=lambda model: {},
+        model, Language(), Batches([Source(rows)], 4, 1), recipe, validate=lambda model: {},
         resume=Forgetful(), run=Forgetful(),  # type: ignore[arg-type]
-        runtime=Runtime(device="cpu", dtype="float32", compile="off"), curve=tmp_path / "curve.tsv",
+        runtime=Runtime(device="cpu", dtype="float32", compile="off"), curve=curve,
     )  # fmt: skip
     # Eight short rows may leave an expert without a visit.
     still = {name for name, parameter in model.named_parameters() if torch.equal(before[name], parameter)}
     assert {name for name in still if ".experts." not in name} == set()
+
+
+def minimind_files() -> dict[str, bytes]:
+    """Small files with the names and schemas of MiniMind's three eras, extra keys among them."""
+
+    def lines(records: Iterable[dict[str, Any]]) -> bytes:
+        return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+
+    def table(rows: Iterable[dict[str, Any]]) -> bytes:
+        rows, text = list(rows), io.StringIO()
+        writer = csv.DictWriter(text, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
+
+    texts = [{"text": record["text"]} for record in world.generate("pretrain", 300, 1)]
+    chats = list(world.generate("sft", 150, 2))
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+    called = [
+        {"role": "system", "content": "You may use tools.", "tools": json.dumps(tools)},
+        {"role": "user", "content": "What is 12 + 30?"},
+        {"role": "assistant", "content": "", "reasoning_content": "12 + 30: let a tool add it.",
+         "tool_calls": json.dumps([{"name": "add", "arguments": {"a": 12, "b": 30}}])},
+        {"role": "tool", "content": "42"},
+        {"role": "assistant", "content": "It is 42."},
+    ]  # fmt: skip
+    chats.append({"conversations": called, "source": "made up"})
+    pairs = list(world.generate("dpo", 60, 3))
+    asked = [{"conversations": chat["conversations"], "gt": ["42"]} for chat in chats[:40]]
+    singles = [chat["conversations"][-2:] for chat in chats if chat["conversations"][-2]["role"] == "user"]
+    turns = [{"history": [["Hello.", "Hello!"]] if number % 2 else [], "q": q["content"], "a": a["content"]}
+             for number, (q, a) in enumerate(singles)]  # fmt: skip
+    pretrain = dict.fromkeys(("pretrain_t2t", "pretrain_t2t_mini", "pretrain_hq"), lines(texts))
+    sft = ("sft_t2t", "sft_t2t_mini", "sft_mini_512", "sft_512", "sft_1024", "r1_mix_1024")
+    made = {**pretrain, **dict.fromkeys(sft, lines(chats)), "dpo": lines(pairs), "rlaif": lines(asked)}
+    return {f"jingyaogong/minimind_dataset/{name}.jsonl": content for name, content in made.items()} | {
+        "data/own/pretrain_data.csv": table(texts), "data/own/sft_data_multi.csv": table(turns)
+    }  # fmt: skip
+
+
+FETCHED = [path for path in PROFILES if re.fullmatch(r"minimind(2|-3).*(?<!r1)|minimind-v1|minimind2-r1", path.stem)]
+
+
+@pytest.mark.parametrize("path", FETCHED, ids=lambda path: path.stem)
+def test_from_the_hub_to_a_first_step(
+    path: Path, upstream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stages up to the packed rows, as dvc.yaml calls them, on what a server offers under MiniMind's names."""
+    upstream.files = minimind_files()
+    monkeypatch.chdir(tmp_path)
+    for name in ("data/own/pretrain_data.csv", "data/own/sft_data_multi.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(upstream.files[name])
+    profile = config.read(path)
+    for item in profile["data"]["benchmark"]:
+        item["count"] = 24
+    profile["tokenizer"] |= {"vocab_size": 600, "max_bytes": 100_000, "held_out_share": 0.1}
+    profile["pack"] |= {"max_seq_len": 64, "validation_share": 0.1}
+    profile["runtime"]["workers"] = 1
+    with Path("params.yaml").open("w") as stream:
+        YAML().dump(profile, stream)
+    stages = declarations.stages((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    for name in ("fetch", "clean", "tokenizer", "pack"):
+        if name in stages:
+            import_module(f"stages.{name}").main(*map(Path, declarations.arguments(stages[name])))
+    for data_set in ("pretrain", "sft", "dpo"):
+        assert len(Rows.open(Path("data/packed") / data_set, "train")) > 8
+        raw = files.verify_manifest(Path("data/raw") / data_set)["files"]
+        assert len(raw) == len(profile["data"][data_set])
+        assert all(entry["lines"] > 30 for entry in raw.values())
+    monkeypatch.chdir(ROOT)
+    take_a_step(path, Rows.open(tmp_path / "data/packed/pretrain", "train"), tmp_path / "curve.tsv")

@@ -1,16 +1,43 @@
 """The data sets of params.yaml, brought into one folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import config, files
+from minimind import config, files, process
+from minimind.sources import downloads, transfer
 from minimind.sources.atlas import AtlasSource
 from minimind.sources.file import FileSource
+from minimind.sources.hf import HubSource
+from minimind.sources.http import HttpSource
+from minimind.sources.modelscope import ModelScopeSource
+from minimind.sources.npm import NpmSource
+from minimind.sources.pypi import PypiSource
+from minimind.sources.remote import RemoteSource
+from minimind.sources.s3 import S3Source
 from minimind.sources.source import FetchError, Source
 
-KINDS: dict[str, type[Source]] = {"atlas": AtlasSource, "file": FileSource}
+KINDS: dict[str, type[Source]] = {
+    "atlas": AtlasSource,
+    "file": FileSource,
+    "hf": HubSource,
+    "modelscope": ModelScopeSource,
+    "https": HttpSource,
+    "http": HttpSource,
+    "s3": S3Source,
+    "npm": NpmSource,
+    "pypi": PypiSource,
+}
 
 Entry = dict[str, object]  # of params.yaml: `uri`, and the options of its kind
+Data = Mapping[str, Sequence[Entry]]  # data set → its sources
+
+
+@dataclass(frozen=True)
+class Params:
+    """The section of params.yaml, as far as it concerns this module."""
+
+    data: dict[str, list[Entry]]
 
 
 def parse(entry: Entry, key: str, path: Path = config.PARAMS) -> Source:
@@ -23,25 +50,82 @@ def parse(entry: Entry, key: str, path: Path = config.PARAMS) -> Source:
     return config.parse(KINDS[kind], entry, path, key)
 
 
-def fetch(data: Mapping[str, Sequence[Entry]], folder: Path, watched: Path) -> None:
+def fetch(data: Data, folder: Path, watched: Path) -> None:
     """Bring every source of every data set to `folder/<data set>/`, each with a `manifest.json`.
 
     A source's file is called `<name>.jsonl` where the entry has a name, else `<n>-<its own name>`, n being the
-    number of the source in its data set. The manifest holds sha256, bytes and lines of each file.
-    Raises config.ConfigError before anything is fetched, and FetchError.
+    number of the source in its data set. The manifest holds sha256, bytes and lines of each file, and where it came
+    from. Raises config.ConfigError before anything is fetched, and FetchError.
     """
-    sources = {
-        name: [parse(entry, f"data.{name}[{number}]") for number, entry in enumerate(entries)]
-        for name, entries in data.items()
-    }
+    sources = _parse(data)
+    _download(sources, folder)
     for name, members in sources.items():
         data_set = folder / name
         data_set.mkdir()
-        paths = [
-            path for number, source in enumerate(members) for path in _fetch_one(source, number, data_set, watched)
-        ]
+        details: dict[str, dict[str, object]] = {}
+        for number, source in enumerate(members):
+            for path in _fetch_one(source, number, data_set, watched):
+                details[path.name] = {"lines": _num_lines(path)}
+                if noted := source.noted():
+                    details[path.name]["source"] = noted
         # One manifest a data set, so that a stage that reads one does not depend on the others.
-        files.write_manifest(data_set, details={path.name: {"lines": _num_lines(path)} for path in paths})
+        files.write_manifest(data_set, details=details)
+
+
+def download(data: Data) -> None:
+    """Bring what lies elsewhere to the folder of downloads, and no further. Raises as `fetch` does."""
+    _download(_parse(data), Path.cwd())
+
+
+def verify(data: Data, folder: Path) -> Iterator[str]:
+    """Compare each data set with its manifest, then with what lies upstream now, if it answers; lines to show.
+
+    Raises files.CorruptError where a file is not what was written, FetchError where a source has changed.
+    """
+    for name, members in _parse(data).items():
+        manifest = files.verify_manifest(folder / name)["files"]
+        yield f"{name}: {len(manifest)} files are as they were written"
+        by_uri = {entry["source"]["uri"]: entry["source"] for entry in manifest.values() if "source" in entry}
+        for source in members:
+            if not isinstance(source, RemoteSource):
+                continue
+            if source.uri not in by_uri:
+                raise FetchError(f"{source.uri} is not in {folder / name}: run `dvc repro fetch`")
+            if change := source.compare(by_uri[source.uri]):
+                raise FetchError(
+                    f"{source.uri}: {change}. {folder / name} still holds the old contents; for the new ones, delete "
+                    f"{source.path.parent}, correct what params.yaml pins, and run `dvc repro --force fetch`"
+                )
+            yield f"{name}: {source.uri} was compared with what is upstream"
+
+
+def _parse(data: Data) -> dict[str, list[Source]]:
+    return {
+        name: [parse(entry, f"data.{name}[{number}]") for number, entry in enumerate(entries)]
+        for name, entries in data.items()
+    }
+
+
+def _download(sources: Mapping[str, Sequence[Source]], folder: Path) -> None:
+    """Bring what lies elsewhere to the folder of downloads. Raises FetchError, at once if it won't fit."""
+    remote = [source for members in sources.values() for source in members if isinstance(source, RemoteSource)]
+    if not remote:
+        return
+    store = downloads.root()
+    process.lock(store / "lock")  # `dvc exp run --temp` may want the same files at the same time
+    plans = {source.path: plan for source in remote if (plan := source.plan())}
+    needed = sum(max(0, (plan.remote.size or 0) - _size(plan.part)) for plan in plans.values())
+    downloads.check_space(needed, store)
+    # What was downloaded stays, and its records are written beside it: at least as many bytes again.
+    written = sum(plan.remote.size or 0 for plan in plans.values())
+    written += sum(_size(source.path) for source in remote if source.path not in plans)
+    together = store.exists() and store.stat().st_dev == folder.stat().st_dev
+    downloads.check_space(written + (needed if together else 0), folder)
+    transfer.bring(list(plans.values()))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _fetch_one(source: Source, number: int, data_set: Path, watched: Path) -> list[Path]:
@@ -50,8 +134,6 @@ def _fetch_one(source: Source, number: int, data_set: Path, watched: Path) -> li
     arrivals.mkdir()
     source.fetch(arrivals, watched)
     fetched = sorted(arrivals.iterdir())
-    if source.name is not None and len(fetched) > 1:
-        raise FetchError(f"{source.uri}: it has {len(fetched)} files, so `name` can't name them: leave it out")
     paths = []
     for path in fetched:
         target = data_set / (f"{source.name}.jsonl" if source.name is not None else f"{number}-{path.name}")

@@ -1,19 +1,16 @@
-"""`file:<path or glob>`: JSON-lines files that are on this machine already."""
+"""`file:<path or glob>`: files of records that are on this machine already."""
 
-import fcntl
 import glob
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import files
-from minimind.sources.source import FetchError, Source
-
-_FICLONE = 0x40049409  # linux/fs.h
+from minimind.sources.downloads import Pins
+from minimind.sources.records import RecordSource
+from minimind.sources.source import FetchError
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileSource(Source):
+class FileSource(RecordSource):
     """The files that a path or a glob matches; relative ones from the root of the repository.
 
     DVC sees changes in the watched folder only. A file elsewhere must be pinned by its SHA-256: params.yaml then
@@ -22,17 +19,18 @@ class FileSource(Source):
 
     sha256: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Pins(self.sha256)
+
     def fetch(self, destination: Path, watched: Path) -> None:
-        """Copy the files. Raises FetchError."""
-        for path in self._matches():
-            if path.suffix != ".jsonl":
-                raise FetchError(f"{self.uri}: {path} is no .jsonl file: convert it to JSON lines, one object a line")
-            target = destination / path.name
-            if target.exists():
-                raise FetchError(f"{self.uri}: it matches two files called {path.name}: list them as two sources")
-            _copy(path, target)
-            # The copy is what will be used, so it is what gets checked.
-            self._check(path, files.sha256(target), watched)
+        """Write the files' records. Raises FetchError."""
+        paths = self._matches()
+        if self.sha256 is not None and len(paths) > 1:
+            raise FetchError(f"{self.uri}: it matches {len(paths)} files, which can't be pinned: list them one by one")
+        for path in paths:
+            self._check(path, watched)
+        self.write({path: path.name for path in paths}, destination)
 
     def _matches(self) -> list[Path]:
         # file:///a/b is the long spelling of file:/a/b.
@@ -46,7 +44,8 @@ class FileSource(Source):
             )
         return paths
 
-    def _check(self, path: Path, found: str, watched: Path) -> None:
+    def _check(self, path: Path, watched: Path) -> None:
+        found = Pins(self.sha256).check(path, self.uri, "else put the old file back")
         # DVC follows a link to a file, but not one to a folder.
         inside = path.parent.resolve().is_relative_to(watched.resolve())
         if self.sha256 is None and not inside:
@@ -54,20 +53,3 @@ class FileSource(Source):
                 f"{self.uri}: DVC would not see {path} change. Move it into {watched}/, or pin it with "
                 f"`sha256: {found}` beside its uri"
             )
-        if self.sha256 is not None and self.sha256.lower() != found:
-            raise FetchError(
-                f"{self.uri}: the SHA-256 of {path} is {found}, params.yaml says {self.sha256}. If the new contents "
-                "are meant, write the new value there; a glob with several files can't be pinned, list them one by one"
-            )
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy, sharing the blocks where the file system can.
-
-    Never a hard link: DVC makes its cache read-only, and with a link it would make the user's own file so.
-    """
-    with source.open("rb") as reader, target.open("wb") as writer:
-        try:
-            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
-        except OSError:
-            shutil.copyfileobj(reader, writer, length=1 << 20)

@@ -1,6 +1,7 @@
 """What every kind of source has in common."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,3 +33,7 @@ class Source(ABC):
 
         `watched` is the folder of the user's own files: a dependency of the stage, so that DVC sees changes there.
         """
+
+    def noted(self) -> Mapping[str, object]:
+        """What the manifest says of where fetched files came from: uri, file, sha256 and bytes; nothing by default."""
+        return {}

@@ -23,7 +23,7 @@ FLOORS = (
     {"atlas", "config", "declarations", "files", "losses", "model", "modeling", "optim", "plots", "process", "schedule",
      "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "distributed", "generate", "hardware", "memory", "report", "resume", "rows", "sources"},
-    {"batches", "corpus", "page", "score", "talk"},
+    {"batches", "cleaning", "corpus", "page", "score", "talk"},
     {"columns", "engines", "export", "inference", "intake", "objectives", "packing"},
     {"doctor", "teacher", "train"},
     {"cli"},

@@ -34,7 +34,7 @@ ui: $(installed)
 
 # Outputs and interim states. DVC's cache stays (`dvc checkout` restores the outputs), as do data/own and MLflow's store.
 clean:
-	rm -rf data/raw data/tokenizer data/packed data/reference data/teacher models metrics
+	rm -rf data/raw data/clean data/tokenizer data/packed data/reference data/teacher models metrics
 	rm -rf .resume .mypy_cache .pytest_cache .ruff_cache dvc_plots
 
 $(installed): requirements.lock pyproject.toml

@@ -162,6 +162,15 @@ def balance(title: str, worse: float, better: float, limit: float, faint: bool =
     return _svg(title, [*parts, _rule(0.5, height, "zero")], width="100%", height=height)
 
 
+def funnel(title: str, before: float, after: float, ink: str) -> str:
+    """A strip from 0 to 1 that is full up to `after`; from there up to `before` is what was lost."""
+    height = 14
+    full = _tag("rect", x="0%", y=2, width=_share(after), height=height - 4)
+    lost = _tag("rect", x=_share(after), y=2, width=_share(before - after), height=height - 4, class_="worse")
+    label = f"{percent(after)} stay, {percent(before - after)} lost"
+    return _svg(title, [_group(f"ink-{ink} bar", label, [full, lost])], width="100%", height=height)
+
+
 def axis(labels: Sequence[str]) -> str:
     """The tick labels of a strip, evenly spread from its left end to its right end."""
     parts = []

@@ -135,7 +135,7 @@ class Report:
     tokenizer: dict[str, Any]
     packing: dict[str, Any]
     samples: list[Sample]
-    notes: list[str] = field(default_factory=list)  # what is missing, and why
+    notes: list[str] = field(default_factory=list)  # whether the data was decontaminated; what is missing, and why
 
     @property
     def families(self) -> list[str]:
@@ -151,8 +151,8 @@ class Report:
         return next((one for one in self.comparisons if one.after == checkpoint), None)
 
 
-def read(benchmark: Path, tokenizer: Path, packing: Path, curves: Path, evaluations: Path) -> Report:
-    """Read all metrics: the folder of the benchmark, a file, and the folders of packed rows, curves and evaluations.
+def read(benchmark: Path, cleaning: Path, tokenizer: Path, packing: Path, curves: Path, evaluations: Path) -> Report:
+    """Read all metrics: the folder of the benchmark, two files, the folders of packed rows, curves and evaluations.
 
     Raises ReportError or files.CorruptError.
     """
@@ -163,7 +163,8 @@ def read(benchmark: Path, tokenizer: Path, packing: Path, curves: Path, evaluati
     splits = {one.split for one in scored}
     if len(splits) > 1:
         raise ReportError(f"{evaluations} mixes the splits {', '.join(sorted(splits))}: run `dvc repro` again")
-    notes = [
+    notes = [files.read_json(cleaning)["decontaminated"]["note"]]
+    notes += [
         f"{one.checkpoint} was not trained in this run, so it has no scores."
         for one in read_evaluations
         if not one.scores

@@ -6,11 +6,11 @@ from minimind import files, page, process, report, tracking
 
 
 def main(
-    benchmark: Path, tokenizer: Path, packing: Path, curves: Path, evaluations: Path,
+    benchmark: Path, cleaning: Path, tokenizer: Path, packing: Path, curves: Path, evaluations: Path,
     scores: Path, summary: Path, table: Path, html: Path,
 ) -> None:  # fmt: skip
     process.claim("report")
-    findings = report.read(benchmark, tokenizer, packing, curves, evaluations)
+    findings = report.read(benchmark, cleaning, tokenizer, packing, curves, evaluations)
     with files.folder(scores) as folder:
         for evaluation in findings.evaluations:
             files.write_json(folder / f"{evaluation.checkpoint}.json", report.shares(evaluation))

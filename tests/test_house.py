@@ -24,7 +24,7 @@ FLOORS = (
     {"atlas", "config", "declarations", "files", "losses", "model", "modeling", "optim", "plots", "process", "schedule",
      "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "distributed", "generate", "hardware", "memory", "report", "resume", "rows", "sources"},
-    {"batches", "corpus", "intake", "page", "score"},
+    {"batches", "cleaning", "corpus", "intake", "page", "score"},
     {"columns", "engines", "export", "inference", "objectives", "packing"},
     {"doctor", "talk", "teacher", "train"},
     {"cli"},

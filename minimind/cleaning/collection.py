@@ -1,0 +1,204 @@
+"""All data sets: shards handed to processes, what they return put together in order.
+
+What depends on other documents, duplicates, is decided here, one document after the other. So the files are the same
+whatever the number of processes.
+"""
+
+import multiprocessing
+import shutil
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+from tqdm import tqdm
+
+from minimind import files
+from minimind.cleaning import duplicates, shards
+from minimind.cleaning.decontamination import Index
+from minimind.cleaning.funnel import Funnel, Removed
+from minimind.cleaning.record import Record
+from minimind.cleaning.settings import CleanConfig
+from minimind.cleaning.shards import Cleaner, Outcome, Shard
+from minimind.errors import UserError
+
+REMOVED = "removed"  # folder of the lists of what was removed
+
+
+class CleanError(UserError):
+    """More was removed than the settings allow; the message says by which rules, and where the list is."""
+
+
+@dataclass
+class Cleaned:
+    """What became of all data sets. `num_items`: of the benchmark that documents were compared with."""
+
+    config: CleanConfig
+    num_items: int
+    funnels: dict[str, Funnel] = field(default_factory=dict)
+
+    def report(self) -> dict[str, Any]:
+        """As it is written to metrics/clean.json."""
+        compared = [name for name in self.funnels if self.config.on("decontaminate", name)]
+        return {
+            "decontaminated": {"data_sets": compared, "items": self.num_items, "note": self.note},
+            "data_sets": {name: funnel.report() for name, funnel in self.funnels.items()},
+        }
+
+    @property
+    def note(self) -> str:
+        """One line for whoever reads the scores."""
+        left_out = [name for name in self.funnels if not self.config.on("decontaminate", name)]
+        if not left_out:
+            return (
+                f"The training data was compared with all {self.num_items} items of the benchmark; overlaps are gone."
+            )
+        return (
+            f"Not decontaminated: {', '.join(left_out)} {'was' if len(left_out) == 1 else 'were'} not compared with "
+            "the benchmark (clean.decontaminate), so nothing but how the data was made keeps its items out."
+        )
+
+
+def clean(
+    raws: Sequence[Path], benchmark: Path, config: CleanConfig, workers: int, out: Path, evidence: Path
+) -> Cleaned:
+    """Clean the data sets `raws`, folders with the names of DATA_SETS, into folders of those names within `out`.
+
+    Files keep their names. `out`/removed/<data set>.jsonl lists every removed line: file and line of the raw data,
+    rule, detail, bytes, excerpt. Raises CleanError if more than max_removed_share of a data set is removed; the list
+    is then copied into the folder `evidence`, since `out` does not outlive a failed stage.
+    """
+    compares = any(config.on("decontaminate", raw.name) for raw in raws)
+    index = Index.read(benchmark, config.ngram_words, config.ngram_han) if compares else None
+    cleaned = Cleaned(config, len(index.names) if index else 0)
+    (out / REMOVED).mkdir(parents=True)
+    parts = out / "parts"
+    total = sum(path.stat().st_size for raw in raws for path in raw.glob("*.jsonl"))
+    with ExitStack() as stack:
+        cleaner = Cleaner(config, index)
+        map_shards: Callable[[Sequence[Shard]], Iterator[Outcome]] = lambda batch: map(cleaner.clean, batch)  # noqa: E731
+        if workers > 1 and total > shards.SHARD_BYTES:
+            context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
+            pool = stack.enter_context(ProcessPoolExecutor(workers, context, shards.begin, (config, index)))
+            map_shards = lambda batch: pool.map(shards.work, batch)  # noqa: E731
+        bar = stack.enter_context(tqdm(total=total, desc="clean", unit="B", unit_scale=True, disable=None))
+        for raw in raws:
+            parts.mkdir()
+            cleaned.funnels[raw.name] = _clean_one(raw, config, map_shards, out, parts, bar)
+            shutil.rmtree(parts)
+            _check(cleaned.funnels[raw.name], raw.name, config, out, evidence)
+    return cleaned
+
+
+def _clean_one(
+    raw: Path, config: CleanConfig, map_shards: Callable[[Sequence[Shard]], Iterator[Outcome]], out: Path,
+    parts: Path, bar: "tqdm[Any]",
+) -> Funnel:  # fmt: skip
+    paths = sorted(raw.glob("*.jsonl"))
+    batches = {path.name: shards.split(raw.name, path, parts) for path in paths}
+    outcomes = map_shards(list(chain.from_iterable(batches.values())))
+    (out / raw.name).mkdir()
+    num_lines = {}
+    with (out / REMOVED / f"{raw.name}.jsonl").open("wb") as removed:
+        merge = _Merge(raw.name, config, removed)
+        for name, batch in batches.items():
+            merge.open(name)
+            with (out / raw.name / name).open("wb") as stream:
+                for shard in batch:
+                    merge.add(shard, next(outcomes), stream)
+                    bar.update(shard.end - shard.start)
+            num_lines[name] = {"lines": merge.kept_lines}
+    files.write_manifest(out / raw.name, details=num_lines)
+    return merge.funnel
+
+
+class _Merge:
+    """Puts the parts of a data set together, without duplicates."""
+
+    def __init__(self, data_set: str, config: CleanConfig, removed: IO[bytes]):
+        self.data_set, self.removed, self.funnel = data_set, removed, Funnel()
+        self.exact = duplicates.Exact() if config.on("exact_duplicates", data_set) else None
+        self.near = duplicates.Near(config.similarity) if config.on("near_duplicates", data_set) else None
+        self.names: list[str] = []  # of files
+        self.begins: list[int] = []  # how many lines of the data set come before each file
+
+    def open(self, name: str) -> None:
+        """The next shards are of this file."""
+        self.names.append(name)
+        self.begins.append(self.funnel.lines)
+        self.kept_lines = 0
+
+    def add(self, shard: Shard, outcome: Outcome, stream: IO[bytes]) -> None:
+        """Append what stays of a shard to `stream` and what does not to the list."""
+        funnel, before = self.funnel, self.funnel.lines
+        with shard.removed.open("rb") as entries:
+            for line in entries:
+                entry = orjson.loads(line)
+                self._remove(before + entry["line"], entry)
+        with shard.part.open("rb") as part:
+            for place, size in enumerate(outcome.sizes):
+                number = before + outcome.numbers[place]
+                key = outcome.digests[place]
+                line = part.read(size)
+                if key is not None and (entry := self._duplicate(number, key, outcome.signatures[place])):
+                    entry |= {"bytes": size, "excerpt": self._excerpt(line)}
+                    self._remove(number, entry)
+                    continue
+                stream.write(line)
+                self.kept_lines += 1
+                funnel.kept += 1
+                funnel.kept_bytes += size
+                if key is not None and funnel.wants(key.hex()):
+                    file, row = self._place(number)
+                    funnel.keep({"file": file, "line": row, "excerpt": self._excerpt(line)}, key.hex())
+        funnel.lines += outcome.lines
+        funnel.num_bytes += outcome.num_bytes
+        funnel.unreadable += outcome.unreadable
+        funnel.edits += outcome.edits
+        shard.part.unlink()
+        shard.removed.unlink()
+
+    def _duplicate(self, number: int, key: bytes, signature: Any) -> Removed | None:
+        if self.exact and (first := self.exact.find(number, key)) is not None:
+            return {"rule": "duplicate", "detail": "of {}:{}".format(*self._place(first))}
+        if self.near and signature is not None and (found := self.near.find(number, signature)):
+            other, estimate = found
+            file, line = self._place(other)
+            return {"rule": "near duplicate", "detail": f"of {file}:{line}, similarity about {estimate:.2f}"}
+        return None
+
+    def _remove(self, number: int, entry: Removed) -> None:
+        file, line = self._place(number)
+        shown = {"file": file, "line": line, **{name: value for name, value in entry.items() if name != "line"}}
+        self.removed.write(orjson.dumps(shown) + b"\n")
+        self.funnel.remove(shown, blake2b(shown["excerpt"].encode(), digest_size=16).hexdigest())
+
+    def _excerpt(self, line: bytes) -> str:
+        record = Record.of(line, self.data_set)
+        assert record is not None
+        return shards.excerpt(record)
+
+    def _place(self, number: int) -> tuple[str, int]:
+        """File and line of the raw data for a line of the data set, both from 1 up."""
+        file = bisect_right(self.begins, number - 1) - 1
+        return self.names[file], number - self.begins[file]
+
+
+def _check(funnel: Funnel, name: str, config: CleanConfig, out: Path, evidence: Path) -> None:
+    removed = funnel.removed.total()
+    if removed > config.max_removed_share * funnel.lines:
+        evidence.mkdir(parents=True, exist_ok=True)
+        kept = evidence / f"{name}.removed.jsonl"
+        shutil.copyfile(out / REMOVED / f"{name}.jsonl", kept)
+        counts = ", ".join(f"{count} {rule}" for rule, count in funnel.removed.most_common())
+        raise CleanError(
+            f"{name}: {removed} of {funnel.lines} documents were removed ({counts}), more than "
+            f"clean.max_removed_share {config.max_removed_share} allows. All of them, with reasons, are in {kept}: "
+            "switch off the rule that is wrong for this data, or raise the share"
+        )

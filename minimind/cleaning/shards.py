@@ -1,0 +1,248 @@
+"""One stretch of a file → what is kept of it, and why the rest is not.
+
+A shard is a range of bytes of a file, cut at line ends; what becomes of it depends on the shard, the settings and the
+benchmark alone. So shards may be worked off in any number of processes: the results are the same.
+
+A line that holds no record (not JSON, not UTF-8, no text in it, too long) is passed on as it is: `pack` puts it into
+its quarantine with file and line, and stops where there are too many. A record that no rule touches is passed on byte
+by byte.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+from rensa import RMinHash
+
+from minimind import process
+from minimind.cleaning import dialogue, duplicates, quality, redaction, text
+from minimind.cleaning.decontamination import Index
+from minimind.cleaning.record import Record
+from minimind.cleaning.settings import CleanConfig
+
+SHARD_BYTES = 4 << 20
+MAX_LINE_BYTES = 1 << 24  # as in `corpus`: a longer line is not looked into
+EXCERPT = 300  # characters of a removed document that are written down
+
+EDITS = {
+    "normalised": "brought into one form of Unicode",
+    "control": "control characters and zero-width signs taken out, line ends made Unix's",
+    "html": "tags and entities of HTML taken out",
+    "boilerplate": "lines of page frames taken out",
+    "redacted": "e-mail addresses, phone and identity-card numbers replaced",
+}
+RULES = {
+    "malformed": "no conversation: roles, types, tools or tool_calls",
+    "turns": "turns out of order, missing or empty",
+    "refusal": "an answer that refuses, or speaks of itself as a model",
+    "too short": "fewer characters than clean.min_characters",
+    "too long": "more characters than clean.max_characters",
+    "language": "written in another language than clean.languages",
+    "bullets": "nearly all lines are points of a list",
+    "ellipses": "many lines break off",
+    "line ends": "hardly a line ends as a sentence does",
+    "symbols": "many # and … for its words",
+    "alphabetic words": "many words without a letter",
+    "word length": "words shorter or longer than those of prose",
+    "stop words": "few of the words that prose can't do without",
+    "repeated lines": "the same lines again",
+    "top n-gram": "one phrase makes up much of it",
+    "repeated n-grams": "much of it occurs in it twice",
+    "contaminated": "shares a passage with an item of the benchmark",
+    "duplicate": "stands there before, to the letter",
+    "near duplicate": "nearly stands there before",
+}
+"""What edits and rules do, in the order in which they are asked; a document is removed by the first that it breaks."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The lines of `path` that begin from byte `start` up to `end`. `part`: where what is kept of them goes."""
+
+    data_set: str
+    path: Path
+    start: int
+    end: int
+    part: Path
+
+    @property
+    def removed(self) -> Path:
+        """A file of {"line" (within the shard), "rule", "detail", "bytes", "excerpt"}."""
+        return self.part.with_suffix(".removed")
+
+
+@dataclass
+class Outcome:
+    """What became of a shard; lists have one entry for each line of its part."""
+
+    lines: int = 0
+    num_bytes: int = 0
+    unreadable: int = 0
+    edits: Counter[str] = field(default_factory=Counter)  # documents, whether or not they were removed afterwards
+    numbers: list[int] = field(default_factory=list)  # of the line within the shard
+    sizes: list[int] = field(default_factory=list)  # bytes
+    digests: list[bytes | None] = field(default_factory=list)  # None: unreadable
+    signatures: list[RMinHash | None] = field(default_factory=list)
+
+
+def split(data_set: str, path: Path, parts: Path) -> list[Shard]:
+    """The shards of a file, whose parts are numbered files in `parts`."""
+    size = path.stat().st_size
+    return [
+        Shard(data_set, path, start, min(size, start + SHARD_BYTES), parts / f"{path.stem}.{start // SHARD_BYTES}.part")
+        for start in range(0, size, SHARD_BYTES)
+    ]
+
+
+class Cleaner:
+    """The rules, set up for a run."""
+
+    def __init__(self, config: CleanConfig, index: Index | None):
+        self.config, self.index = config, index
+
+    def clean(self, shard: Shard) -> Outcome:
+        """Write the shard's part and its list of removed lines."""
+        outcome, words = Outcome(), []
+        near = self.config.on("near_duplicates", shard.data_set)
+        with shard.part.open("wb") as part, shard.removed.open("wb") as removed:
+            for number, (line, rest) in enumerate(_lines(shard), 1):
+                outcome.lines += 1
+                record = Record.of(line, shard.data_set) if not rest and len(line) <= MAX_LINE_BYTES else None
+                size = len(line)
+                key = None
+                if record is None:
+                    part.write(line)
+                    size += sum(part.write(piece) for piece in rest)
+                    outcome.unreadable += 1
+                elif broken := self.judge(record, outcome.edits):
+                    rule, detail = broken
+                    # What was edited is still the same document: its excerpt is as the rule saw it.
+                    entry = {"line": number, "rule": rule, "detail": detail, "bytes": size}
+                    removed.write(orjson.dumps({**entry, "excerpt": excerpt(record)}) + b"\n")
+                    outcome.num_bytes += size
+                    continue
+                else:
+                    kept = record.line() if self.edited else line
+                    part.write(kept)
+                    key = duplicates.digest(record.identity)
+                outcome.num_bytes += size
+                outcome.numbers.append(number)
+                outcome.sizes.append(len(kept) if record is not None else size)
+                outcome.digests.append(key)
+                words.append(record.units if record is not None and near else [])
+        outcome.signatures = duplicates.signatures(words) if near else [None] * len(words)
+        return outcome
+
+    def judge(self, record: Record, edits: Counter[str]) -> tuple[str, str] | None:
+        """Edit the record and count that; the rule that it breaks and the details, None if it is kept."""
+        config, data_set = self.config, record.data_set
+        self.edited = False
+        if data_set != "pretrain":
+            for messages in record.conversations.values():
+                tools = record.data.get("tools")
+                if config.on("malformed", data_set) and (why := dialogue.malformed(messages, tools)):
+                    return "malformed", why
+                if config.on("turns", data_set) and (why := dialogue.disorder(messages, data_set != "prompts")):
+                    return "turns", why
+        self._edit(record, edits)
+        if config.on("refusals", data_set):
+            answers = record.data["chosen"] if "chosen" in record.conversations else record.messages
+            if why := dialogue.refusal(answers):
+                return "refusal", why
+        if config.on("length", data_set):
+            length = len(record.prose)
+            if length < config.min_characters:
+                return "too short", f"{length} characters"
+            if 0 < config.max_characters < length:
+                return "too long", f"{length} characters"
+        return self._judge_text(record) or self._judge_overlap(record)
+
+    def _edit(self, record: Record, edits: Counter[str]) -> None:
+        config, data_set = self.config, record.data_set
+        changes = {
+            "normalised": (config.normalise != "off", lambda old: text.normalise(old, config.normalise)),
+            "control": (config.on("control", data_set), text.strip_control),
+            "html": (config.on("html", data_set), text.strip_html),
+            "boilerplate": (config.on("boilerplate", data_set), text.strip_frames),
+            "redacted": (config.on("redact", data_set), redaction.redact),
+        }
+        for name, (switched_on, change) in changes.items():
+            if switched_on and record.edit(change):
+                edits[name] += 1
+                self.edited = True
+
+    def _judge_text(self, record: Record) -> tuple[str, str] | None:
+        config, data_set = self.config, record.data_set
+        if config.on("language", data_set):
+            from_script = _shares(record.prose)
+            kept = sum(from_script[name] for name in config.languages.split())
+            if any(from_script.values()) and kept < config.min_language_share:
+                shown = ", ".join(f"{share:.0%} {name}" for name, share in from_script.items() if share)
+                return "language", shown
+        broken = None
+        if config.on("quality", data_set):
+            broken = quality.find(record.prose, record.units, config)
+        if not broken and config.on("repetition", data_set):
+            broken = quality.find_repetition(record.prose, record.units, config.repetition_scale)
+        return broken
+
+    def _judge_overlap(self, record: Record) -> tuple[str, str] | None:
+        if self.index is None or not self.config.on("decontaminate", record.data_set):
+            return None
+        item = self.index.find(record.texts)
+        return ("contaminated", item) if item else None
+
+
+def excerpt(record: Record) -> str:
+    """How a record begins, for a reader."""
+    if record.data_set == "pretrain":
+        told = record.prose
+    else:
+        told = "\n".join(f"{message.get('role')}: {message.get('content')}" for message in record.messages)
+    return told if len(told) <= EXCERPT else told[: EXCERPT - 1] + "…"
+
+
+def _shares(prose: str) -> dict[str, float]:
+    from minimind.cleaning import language  # its model takes half a second to load, which most runs need not spend
+
+    return language.shares(prose)
+
+
+def _lines(shard: Shard) -> Iterator[tuple[bytes, list[bytes] | Iterator[bytes]]]:
+    """The lines that begin in the shard; of one that is too long the rest comes in pieces, to be read at once."""
+    with shard.path.open("rb") as stream:
+        if shard.start:
+            stream.seek(shard.start - 1)
+            while (piece := stream.readline(MAX_LINE_BYTES)) and not piece.endswith(b"\n"):
+                pass
+        while stream.tell() < shard.end and (line := stream.readline(MAX_LINE_BYTES + 1)):
+            cut = len(line) > MAX_LINE_BYTES and not line.endswith(b"\n")
+            yield line, _rest(stream) if cut else []
+
+
+def _rest(stream: IO[bytes]) -> Iterator[bytes]:
+    while piece := stream.readline(MAX_LINE_BYTES):
+        yield piece
+        if piece.endswith(b"\n"):
+            return
+
+
+_cleaner: Cleaner | None = None  # of a worker process
+
+
+def begin(config: CleanConfig, index: Index | None) -> None:
+    """Set up a worker process, which ends when its parent does."""
+    global _cleaner
+    os.environ[process.WORKER] = "clean"
+    process.follow_parent()
+    _cleaner = Cleaner(config, index)
+
+
+def work(shard: Shard) -> Any:
+    """`Cleaner.clean` in a worker process."""
+    assert _cleaner is not None
+    return _cleaner.clean(shard)

@@ -1,0 +1,58 @@
+"""Edits of single texts: one form of Unicode, no control characters, no remains of HTML, no lines from page frames."""
+
+import html
+import re
+import unicodedata
+
+# Of the controls a text needs tabs and line ends; joiners (U+200C, U+200D) and direction marks carry meaning.
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff\ufdd0-\ufdef\ufffe\uffff]|\r\n?")
+_DROPPED = re.compile(r"<(script|style|noscript|iframe)\b[^>]*>.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)
+_BREAK = re.compile(r"<(?:br|/?p|/?div|/?li|/?tr|/?h[1-6])\b[^<>]*>", re.IGNORECASE)
+# By name, so that `a<b`, List<String> and <think> stay.
+_TAG = re.compile(
+    r"</?(?:a|abbr|article|aside|b|body|button|center|cite|dd|dl|dt|em|embed|figure|font|footer|form|frame|head|header|"
+    r"hr|html|i|iframe|img|input|label|link|main|meta|nav|ol|option|section|select|small|span|strong|sub|sup|table|"
+    r"tbody|td|textarea|tfoot|th|thead|title|u|ul|video)(?:\s[^<>]*)?/?>",
+    re.IGNORECASE,
+)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
+
+BOILERPLATE = (
+    "enable javascript", "use cookies", "cookie policy", "privacy policy", "terms of use", "terms of service",
+    "all rights reserved", "click here to", "subscribe to our newsletter", "sign up for our", "lorem ipsum",
+    "版权所有", "未经授权", "转载请注明", "点击查看更多", "点击下载", "扫描二维码", "关注公众号", "关注微信",
+    "责任编辑：", "本文来源：", "上一篇：", "下一篇：", "请启用javascript", "京icp备", "沪icp备", "粤icp备", "浙icp备",
+)  # fmt: skip
+"""What lines of page frames say. After C4's line rules (arXiv:1910.10683, section 2.2); the Chinese ones are ours."""
+
+_FRAME = re.compile("|".join(map(re.escape, BOILERPLATE)), re.IGNORECASE)
+_LONGEST_FRAME = 120  # characters; a longer line has something to say besides
+
+
+def normalise(text: str, form: str) -> str:
+    """NFC joins letters with their accents and alters nothing that a reader sees.
+
+    NFKC also turns the full-width ，！？（） of Chinese into ASCII, and ² into 2.
+    """
+    return text if unicodedata.is_normalized(form, text) else unicodedata.normalize(form, text)  # type: ignore[arg-type]
+
+
+def strip_control(text: str) -> str:
+    """Without control characters, zero-width spaces, soft hyphens and byte-order marks; line ends are those of Unix."""
+    return CONTROL.sub(lambda found: "\n" if found[0].startswith("\r") else "", text) if CONTROL.search(text) else text
+
+
+def strip_html(text: str) -> str:
+    """Without tags and entities, unless the text holds a fenced block of code, which may be about them."""
+    if "```" in text or not ("<" in text or "&" in text):
+        return text
+    text = _TAG.sub("", _BREAK.sub("\n", _DROPPED.sub("", text)))
+    return _ENTITY.sub(lambda found: html.unescape(found[0]).replace("\xa0", " "), text)
+
+
+def strip_frames(text: str) -> str:
+    """Without short lines that hold one of BOILERPLATE."""
+    if not _FRAME.search(text):
+        return text
+    lines = text.split("\n")
+    return "\n".join(line for line in lines if len(line) > _LONGEST_FRAME or not _FRAME.search(line))

@@ -1,0 +1,35 @@
+"""Stage clean: raw data sets → the same without what the rules remove, a funnel of counts, a page to read."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from minimind import config, files, process
+from minimind.cleaning import collection, page
+from minimind.cleaning.settings import CleanConfig
+
+
+@dataclass(frozen=True)
+class Params:
+    clean: CleanConfig
+
+
+def main(
+    pretrain: Path, sft: Path, dpo: Path, prompts: Path, benchmark: Path, out: Path, metrics: Path, html: Path
+) -> None:
+    params, runtime = config.load(Params), config.runtime()
+    process.claim("clean")
+    workers = runtime.workers or os.cpu_count() or 1
+    # The evidence of a failure outlives the copy that `dvc exp run --temp` works in.
+    evidence = Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / "clean"
+    with files.folder(out) as folder:
+        cleaned = collection.clean([pretrain, sft, dpo, prompts], benchmark, params.clean, workers, folder, evidence)
+    files.write_json(metrics, cleaned.report())
+    files.write_text(html, page.html(cleaned))
+    for name, funnel in cleaned.funnels.items():
+        removed = ", ".join(f"{count} {rule}" for rule, count in funnel.removed.most_common()) or "nothing removed"
+        print(f"{name}: {funnel.kept:,} of {funnel.lines:,} kept; {removed}")
+
+
+if __name__ == "__main__":
+    process.run(main)

@@ -9,15 +9,18 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import nodes, pass_context
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from numpy.typing import NDArray
 
 from minimind import tokenizer
 from minimind.tokenizer import SPECIAL_TOKENS
@@ -162,11 +165,23 @@ def _raise(message: str) -> None:
     raise TemplateError(message)
 
 
+class Environment(ImmutableSandboxedEnvironment):
+    """jinja's, with a shorter way to the values of dicts: that is most of what a template does."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute not in _DICT_ATTRIBUTES:
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
+
+
+_DICT_ATTRIBUTES = frozenset(dir(dict))  # jinja finds these first
+
+
 class Template:
     """A chat template, rendered without transformers. Raises ValueError if its markers stand in expressions."""
 
     def __init__(self, source: str):
-        environment = ImmutableSandboxedEnvironment(
+        environment = Environment(
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[Generation, "jinja2.ext.loopcontrols"],
@@ -250,6 +265,10 @@ class Chat:
         """`encode` of many conversations, on all cores."""
         return self._encode([self.template.segments(conversation) for conversation in conversations])
 
+    def encode_arrays(self, conversations: Iterable[Conversation]) -> "Arrays":
+        """The same as arrays, for many more."""
+        return self._arrays([self.template.segments(conversation) for conversation in conversations])
+
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of plain texts, many of them on all cores; markers within them are ordinary characters."""
         if len(texts) < FEW_TEXTS:
@@ -257,15 +276,35 @@ class Chat:
         return [encoding.ids for encoding in self.text_tokenizer.encode_batch_fast(list(texts))]
 
     def _encode(self, rendered: list[list[Segment]]) -> list[tuple[list[int], list[int]]]:
-        texts = list({segment.text: None for segments in rendered for segment in segments if not segment.special})
-        ids_of = dict(zip(texts, self.encode_texts(texts), strict=True))
-        encoded = []
-        for segments in rendered:
-            ids: list[int] = []
-            learn: list[int] = []
-            for segment in segments:
-                piece = [SPECIAL_TOKENS.index(segment.text)] if segment.special else ids_of[segment.text]
-                ids += piece
-                learn += [int(segment.learn)] * len(piece)
-            encoded.append((ids, learn))
-        return encoded
+        arrays = self._arrays(rendered)
+        ids, learn, ends = arrays.ids.tolist(), arrays.learn.tolist(), arrays.lengths.cumsum().tolist()
+        return [(ids[start:end], learn[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _arrays(self, rendered: list[list[Segment]]) -> "Arrays":
+        # Each text is encoded once, and a conversation put together from their numbers; the first are the markers.
+        numbers = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
+        texts = {segment.text: None for segments in rendered for segment in segments if not segment.special}
+        places = {text: number for number, text in enumerate(texts, len(numbers))}
+        pieces = [[number] for number in numbers.values()] + self.encode_texts(list(texts))
+        used = [(numbers if special else places)[text] for segments in rendered for text, special, _ in segments]
+        learn = np.array([learn for segments in rendered for _, _, learn in segments], dtype=np.uint8)
+        flat, sizes = flatten(pieces)
+        lengths = sizes[used]
+        ends = lengths.cumsum()
+        ids = flat[np.repeat((sizes.cumsum() - sizes)[used] - (ends - lengths), lengths) + np.arange(lengths.sum())]
+        last = np.cumsum([len(segments) for segments in rendered], dtype=np.int64) - 1
+        return Arrays(ids, np.repeat(learn, lengths), np.diff(ends[last], prepend=0))
+
+
+class Arrays(NamedTuple):
+    """Token ids of conversations one after the other, 1 for each that is to be learned, and their lengths."""
+
+    ids: NDArray[np.uint32]
+    learn: NDArray[np.uint8]
+    lengths: NDArray[np.int64]
+
+
+def flatten(lists: Sequence[Sequence[int]]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Token ids one after the other, and how many each list held."""
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    return np.fromiter(chain.from_iterable(lists), np.uint32, int(lengths.sum())), lengths

@@ -64,7 +64,8 @@ class Runtime:
     )
     kernels: Literal["auto", "off"] = "auto"  # of C, where the CPU has the instructions and there is a compiler
     compile: Literal["auto", "on", "off"] = "auto"
-    workers: int = 0  # threads that tokenise; 0: every core
+    workers: int = 0  # processes that tokenise; 0: one for every core
+    data_engine: Literal["local", "ray"] = "local"  # what packs: processes of this machine, or a Ray cluster
     evaluation_batch_size: int = 128  # sequences decoded side by side
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import orjson
 from tokenizers import Tokenizer
@@ -31,14 +31,18 @@ class LineError(ValueError):
         self.reason, self.detail = reason, detail
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a document stands: file name, line from 1 up, its size, and how it begins."""
+class Source(NamedTuple):
+    """Where a document stands: file name, line from 1 up, its size, and its first bytes."""
 
     file: str
     line: int
     num_bytes: int
-    excerpt: str
+    head: bytes
+
+    @property
+    def excerpt(self) -> str:
+        """How the line begins."""
+        return self.head.decode(errors="replace").strip()
 
 
 @dataclass(frozen=True)
@@ -117,16 +121,36 @@ PARSERS: dict[str, Callable[[dict[str, Any]], Document]] = {
 
 def read(folder: Path) -> Iterator[tuple[Source, Document | LineError]]:
     """Every line of the `.jsonl` files of `folder`, whose name is one of PARSERS, in the order of their names."""
-    parser = PARSERS[folder.name]
     for path in sorted(folder.glob("*.jsonl")):
-        with path.open("rb") as stream:
-            for number, (line, num_bytes) in enumerate(_lines(stream), 1):
-                excerpt = line[:EXCERPT_LENGTH].decode(errors="replace").strip()
-                try:
-                    document: Document | LineError = parser(_record(line, num_bytes))
-                except LineError as error:
-                    document = error
-                yield Source(path.name, number, num_bytes, excerpt), document
+        yield from read_range(path, 0, path.stat().st_size)
+
+
+def read_range(path: Path, start: int, end: int) -> Iterator[tuple[Source, Document | LineError]]:
+    """The lines of a file whose first byte lies from `start` up to `end`, numbered from 1 within that range.
+
+    So ranges that follow each other hold every line once, wherever they meet. The folder's name is one of PARSERS.
+    """
+    parser, name = PARSERS[path.parent.name], path.name
+    with path.open("rb") as stream:
+        position = _line_start(stream, start, end)
+        for number, (line, num_bytes) in enumerate(_lines(stream, end - position), 1):
+            try:
+                document: Document | LineError = parser(_record(line, num_bytes))
+            except LineError as error:
+                document = error
+            yield Source(name, number, num_bytes, line[:EXCERPT_LENGTH]), document
+
+
+def _line_start(stream: IO[bytes], start: int, end: int) -> int:
+    """Move to where the first line after `start` begins, or to `end` if none does before; returns the place."""
+    position = max(0, start - 1)
+    stream.seek(position)
+    while start > 0 and position < end:
+        part = stream.readline(min(MAX_LINE_BYTES, end - position))
+        position += len(part)
+        if not part or part.endswith(b"\n"):
+            break
+    return position
 
 
 def fraction(content: str, purpose: str) -> float:
@@ -178,12 +202,13 @@ def compression(tokenizer: Tokenizer, documents: Iterable[list[str]]) -> dict[st
     }
 
 
-def _lines(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Lines, cut off behind MAX_LINE_BYTES, with their whole size in bytes."""
-    while line := stream.readline(MAX_LINE_BYTES + 1):
+def _lines(stream: IO[bytes], room: int) -> Iterator[tuple[bytes, int]]:
+    """The lines that begin within `room` bytes, cut off behind MAX_LINE_BYTES, with their whole size in bytes."""
+    while room > 0 and (line := stream.readline(MAX_LINE_BYTES + 1)):
         num_bytes, rest = len(line), line
         while not rest.endswith(b"\n") and (rest := stream.readline(MAX_LINE_BYTES)):
             num_bytes += len(rest)
+        room -= num_bytes
         yield line, num_bytes
 
 
@@ -191,18 +216,26 @@ def _record(line: bytes, num_bytes: int) -> dict[str, Any]:
     if num_bytes > MAX_LINE_BYTES:
         raise LineError("too long", f"{num_bytes} bytes on one line, at most {MAX_LINE_BYTES} are read")
     try:
+        record = orjson.loads(line)  # nearly every line; what follows finds out what is wrong with the others
+    except orjson.JSONDecodeError:
+        record = _mended(line)
+    if not isinstance(record, dict):
+        raise LineError("wrong type", f"the line is {type(record).__name__}, expected an object")
+    return record
+
+
+def _mended(line: bytes) -> object:
+    """The value on a line that begins with a byte order mark. Raises LineError on any other that can't be read."""
+    try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise LineError("not UTF-8", str(error)) from None
     if not text.strip():
         raise LineError("empty", "a blank line")
     try:
-        record = orjson.loads(text)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise LineError("not JSON", str(error)) from None
-    if not isinstance(record, dict):
-        raise LineError("wrong type", f"the line is {type(record).__name__}, expected an object")
-    return record
 
 
 def _conversation(record: dict[str, Any], key: str) -> Conversation:
@@ -218,5 +251,8 @@ def _conversation(record: dict[str, Any], key: str) -> Conversation:
     return conversation
 
 
+_write_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+
+
 def _canonical(messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-    return json.dumps([messages, tools], ensure_ascii=False, sort_keys=True)
+    return _write_canonical([messages, tools])

@@ -13,11 +13,12 @@ In rows of preferences, documents 2i-1 (chosen) and 2i (rejected) form pair i.
 """
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -32,19 +33,58 @@ MAX_ROW_LENGTH = 65535  # document numbers are uint16, and a document has at lea
 def write_columns(path: Path, columns: dict[str, np.ndarray], metadata: dict[str, Any] | None = None) -> None:
     """Write arrays (N, …) of numbers, all with the same N, as one Arrow IPC file; equal input gives equal bytes.
 
-    `metadata` must be writable as JSON; `read_columns` returns it. The arrays may be memory maps larger than memory.
+    `metadata` must be writable as JSON; `read_columns` returns it. Arrays may be memory maps of whole files, and then
+    take no memory.
     """
     arrays, shapes = [], {}
+    spilled: dict[int, Path] = {}  # memory maps of whole files, by address
     for name, values in columns.items():
         shapes[name] = list(values.shape[1:])
-        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        buffer = pa.py_buffer(np.ascontiguousarray(values))
+        if isinstance(values, np.memmap) and values.nbytes == Path(str(values.filename)).stat().st_size:
+            spilled[buffer.address] = Path(str(values.filename))
+        # Not pa.array, which would import pandas.
+        flat = pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), values.size, [None, buffer])
         width = int(np.prod(values.shape[1:], dtype=np.int64))
         arrays.append(flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, width))
     text = json.dumps({"shapes": shapes, "values": metadata or {}}, ensure_ascii=False, sort_keys=True)
     batch = pa.record_batch(arrays, names=list(columns)).replace_schema_metadata({METADATA_KEY: text.encode()})
     options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # more than 2^31 numbers in a column
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema, options=options) as writer:
+    with (
+        path.open("wb") as stream,
+        pa.PythonFile(_Sink(stream, spilled), "w") as sink,
+        pa.ipc.new_file(sink, batch.schema, options=options) as writer,
+    ):
         writer.write_batch(batch)
+
+
+class _Sink:
+    """Writes to `stream`; what is mapped from a file is copied from that file.
+
+    Pages that are read through a map count as resident memory, and a column may be larger than that.
+    """
+
+    closed = False
+
+    def __init__(self, stream: BinaryIO, spilled: dict[int, Path]):
+        self.stream, self.spilled = stream, spilled
+
+    def write(self, data: Any) -> None:
+        path = self.spilled.get(data.address) if isinstance(data, pa.Buffer) else None
+        if path is None:
+            self.stream.write(data)
+        else:
+            with path.open("rb") as spill:
+                shutil.copyfileobj(spill, self.stream, 1 << 20)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def read_columns(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -60,6 +100,11 @@ def read_columns(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return columns, described["values"]
 
 
+def dtypes(vocab_size: int) -> dict[str, str]:
+    """The types of the columns."""
+    return {"tokens": "<u2" if vocab_size <= 65536 else "<u4", "learn": "<u1", "documents": "<u2"}
+
+
 class RowWriter:
     """Writes rows of documents one by one, in bounded memory; the file appears at `close`.
 
@@ -71,7 +116,7 @@ class RowWriter:
         assert 0 < row_length <= MAX_ROW_LENGTH, f"rows of {row_length} tokens: must be 1 to {MAX_ROW_LENGTH}"
         self.path, self.row_length, self.vocab_size = path, row_length, vocab_size
         self.num_rows = self.max_documents = self.target_tokens = self.target_bytes = 0
-        self.dtypes = {"tokens": "<u2" if vocab_size <= 65536 else "<u4", "learn": "<u1", "documents": "<u2"}
+        self.dtypes = dtypes(vocab_size)
         self.spills = {name: path.with_name(f"{path.name}.{name}") for name in self.dtypes}
         self.streams = {name: spill.open("wb") for name, spill in self.spills.items()}
 
@@ -94,9 +139,22 @@ class RowWriter:
             self.target_bytes += num_bytes
             start = end
         for name, stream in self.streams.items():
-            row[name].tofile(stream)
+            stream.write(row[name].data)
         self.num_rows += 1
         self.max_documents = max(self.max_documents, len(documents))
+
+    def extend(
+        self, columns: Mapping[str, np.ndarray], max_documents: int, target_tokens: int, target_bytes: int
+    ) -> None:
+        """Append finished rows: columns (N, row_length), the most documents in one of them, and their totals."""
+        for name, stream in self.streams.items():
+            values = columns[name]
+            assert values.shape[1:] == (self.row_length,) and values.dtype == self.dtypes[name], f"not rows: {name}"
+            stream.write(memoryview(np.ascontiguousarray(values)).cast("B") if len(values) else b"")
+        self.num_rows += len(columns["tokens"])
+        self.max_documents = max(self.max_documents, max_documents)
+        self.target_tokens += target_tokens
+        self.target_bytes += target_bytes
 
     def close(self) -> None:
         """Turn the spilled rows into the Arrow file."""

@@ -25,10 +25,10 @@ from minimind import corpus, files, verify
 from minimind.batches import Batch
 from minimind.chat import Chat, Conversation, ConversationError
 from minimind.errors import UserError
+from minimind.fitting import BestFit, Tokens
 from minimind.generate import generate
 from minimind.losses import IGNORE
 from minimind.model import Decoder
-from minimind.packing import BestFit, Tokens
 from minimind.process import STOPPED
 from minimind.resume import Resume
 from minimind.rows import Rows, RowWriter

@@ -4,8 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import config, files, process
-from minimind.chat import Chat
+from minimind import config, files, pool, process
 from minimind.packing import PackConfig, pack
 
 
@@ -17,14 +16,12 @@ class Params:
 def main(pretrain: Path, sft: Path, dpo: Path, tokenizer: Path, out: Path, metrics: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
     process.claim("pack")
-    os.environ.setdefault("RAYON_NUM_THREADS", str(runtime.workers))  # read by `tokenizers` when it first encodes
-    chat = Chat(tokenizer)
-    root = Path(os.environ.get("DVC_ROOT", "."))  # outlives the copy that `dvc exp run --temp` works in
+    scratch = Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / "pack"  # outlives what `dvc exp run --temp` works in
     statistics = {}
-    with files.folder(out) as folder:
+    with pool.choose(runtime) as workers, files.folder(out) as folder:
         for raw in (pretrain, sft, dpo):
-            kept = root / ".resume" / "pack" / f"{raw.name}.quarantine.jsonl"
-            statistics[raw.name] = pack(raw, chat, params.pack, folder / raw.name, kept)
+            kept = scratch / f"{raw.name}.quarantine.jsonl"
+            statistics[raw.name] = pack(raw, tokenizer, params.pack, folder / raw.name, workers, scratch, kept)
     files.write_json(metrics, statistics)
 
 

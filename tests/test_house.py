@@ -21,12 +21,13 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 FLOORS = (
     {"alphabet", "errors", "native"},
     {"experts", "families", "kernels", "loads"},
-    {"atlas", "config", "declarations", "files", "losses", "model", "modeling", "optim", "plots", "process", "schedule",
-     "statistics", "template", "tokenizer", "tracking", "verify"},
-    {"chat", "checkpoint", "distributed", "generate", "hardware", "memory", "report", "resume", "rows", "sources"},
-    {"batches", "cleaning", "corpus", "intake", "page", "score"},
-    {"columns", "engines", "export", "inference", "objectives", "packing"},
-    {"doctor", "talk", "teacher", "train"},
+    {"atlas", "config", "declarations", "files", "losses", "mixture", "model", "modeling", "optim", "plots", "process",
+     "schedule", "statistics", "template", "tokenizer", "tracking", "verify"},
+    {"chat", "checkpoint", "distributed", "generate", "hardware", "memory", "pool", "report", "resume", "rows",
+     "sources"},
+    {"batches", "cleaning", "corpus", "fitting", "intake", "page", "score"},
+    {"columns", "engines", "export", "inference", "objectives", "shards"},
+    {"doctor", "packing", "talk", "teacher", "train"},
     {"cli"},
 )  # fmt: skip
 

@@ -11,12 +11,17 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from minimind import corpus, packing, tokenizer
+from minimind import corpus, shards, tokenizer
 from minimind.chat import Chat
-from minimind.packing import BestFit, Encoder, PackConfig, PackError, Tokens, encode, pack
+from minimind.errors import UserError
+from minimind.fitting import BestFit, Tokens
+from minimind.mixture import Mixture, Portion
+from minimind.packing import PackConfig, PackError, pack
+from minimind.pool import Local, Pool
 from minimind.rows import Rows, RowWriter
 from minimind.tokenizer import BOS, EOS
 
+ONE = Local(1)
 WORDS = ["Paris", " the", "巴黎", " 12", "首都", " is", "。", "\n", " capital", "<|im_end|>", "Ω"]
 
 
@@ -38,10 +43,18 @@ def write(folder: Path, records: list[Any], name: str = "0.jsonl") -> Path:
     return folder
 
 
-def packed(tmp_path: Path, kind: str, records: list[Any], chat: Chat, **changes: Any) -> tuple[Path, dict[str, Any]]:
-    out = tmp_path / "packed"
-    statistics = pack(write(tmp_path / kind, records), chat, config(**changes), out, tmp_path / "kept.jsonl")
-    return out, statistics
+@pytest.fixture
+def packed(tmp_path, tokenizer_folder):
+    def run(where: Path, kind: str, records: list[Any], **changes: Any) -> tuple[Path, dict[str, Any]]:
+        return pack_folder(write(where / kind, records), tokenizer_folder, **changes)
+
+    return run
+
+
+def pack_folder(raw: Path, tokenizer_folder: Path, pool: Pool = ONE, **changes: Any) -> tuple[Path, dict[str, Any]]:
+    out, scratch = raw.parent / "packed", raw.parent / "scratch"
+    arguments = (raw, tokenizer_folder, config(**changes), out, pool, scratch, raw.parent / "kept.jsonl")
+    return out, pack(*arguments)
 
 
 def words(source: random.Random, most: int = 12) -> str:
@@ -63,25 +76,25 @@ def documents(folder: Path, split: str) -> Iterator[list[tuple[list[int], list[i
 
 
 def all_documents(folder: Path) -> list[tuple[list[int], list[int]]]:
-    return [document for split in packing.SPLITS for row in documents(folder, split) for document in row]
+    return [document for split in shards.SPLITS for row in documents(folder, split) for document in row]
 
 
-def test_every_text_is_packed_once_between_bos_and_eos(tmp_path, chat):
+def test_every_text_is_packed_once_between_bos_and_eos(tmp_path, chat, packed):
     source = random.Random(0)
     texts = [words(source) for _ in range(400)]
-    out, statistics = packed(tmp_path, "pretrain", [{"text": text} for text in texts], chat)
+    out, statistics = packed(tmp_path, "pretrain", [{"text": text} for text in texts])
     plain = tokenizer.plain(chat.tokenizer)
     expected = Counter((BOS, *plain.encode(text).ids, EOS) for text in texts)
     found = all_documents(out)
     assert Counter(tuple(tokens) for tokens, _ in found) == expected
     assert all(learn == [0] + [1] * (len(tokens) - 1) for tokens, learn in found)
-    assert sum(statistics[split]["documents"] for split in packing.SPLITS) == statistics["lines"] == 400
+    assert sum(statistics[split]["documents"] for split in shards.SPLITS) == statistics["lines"] == 400
 
 
-def test_long_texts_go_on_in_further_documents(tmp_path, chat):
+def test_long_texts_go_on_in_further_documents(tmp_path, chat, packed):
     source = random.Random(1)
     texts = [words(source, 300) for _ in range(40)]
-    out, statistics = packed(tmp_path, "pretrain", [{"text": text} for text in texts], chat, validation_share=0)
+    out, statistics = packed(tmp_path, "pretrain", [{"text": text} for text in texts], validation_share=0)
     rows = Rows.open(out, "train")
     learned = rows.column("tokens")[rows.column("learn") == 1]
     assert (learned == EOS).sum() == len(texts)
@@ -107,10 +120,10 @@ def talk(source: random.Random, turns: int = 2) -> dict[str, Any]:
     return {"conversations": messages}
 
 
-def test_conversations_are_masked_as_transformers_masks_them(tmp_path, chat, tokenizer_folder):
+def test_conversations_are_masked_as_transformers_masks_them(tmp_path, tokenizer_folder, packed):
     source = random.Random(2)
     records = [talk(source) for _ in range(150)]
-    out, statistics = packed(tmp_path, "sft", records, chat, max_seq_len=512)
+    out, statistics = packed(tmp_path, "sft", records, max_seq_len=512)
     theirs = AutoTokenizer.from_pretrained(tokenizer_folder)
     expected = []
     for record in records:
@@ -121,19 +134,19 @@ def test_conversations_are_masked_as_transformers_masks_them(tmp_path, chat, tok
     assert statistics["train"]["truncated"] == 0
 
 
-def test_target_bytes_are_those_of_the_answers(tmp_path, chat):
+def test_target_bytes_are_those_of_the_answers(tmp_path, packed):
     records = [{"conversations": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "巴黎 is it."}]}]
-    out, statistics = packed(tmp_path, "sft", records, chat, validation_share=0)
+    out, statistics = packed(tmp_path, "sft", records, validation_share=0)
     assert Rows.open(out, "train").target_bytes == len("巴黎 is it.".encode()) == statistics["train"]["target_bytes"]
 
 
-def test_long_conversations_lose_their_end_or_are_refused(tmp_path, chat):
+def test_long_conversations_lose_their_end_or_are_refused(tmp_path, chat, packed):
     def record(question: int, answer: int) -> dict[str, Any]:
         roles = (("user", "7" * question), ("assistant", "8" * answer))
         return {"conversations": [{"role": role, "content": content} for role, content in roles]}
 
     records = [record(5, 5), record(5, 100), record(100, 5)]
-    out, statistics = packed(tmp_path, "sft", records, chat, validation_share=0, max_quarantine_share=0.5)
+    out, statistics = packed(tmp_path, "sft", records, validation_share=0, max_quarantine_share=0.5)
     whole = [chat.encode(record["conversations"]) for record in records]
     assert sorted(all_documents(out)) == sorted([whole[0], (whole[1][0][:64], whole[1][1][:64])])
     assert statistics["train"]["truncated"] == 1
@@ -148,10 +161,10 @@ def pair(source: random.Random, prompt: int = 8, answer: int = 8) -> dict[str, A
     return {"chosen": [*before, chosen], "rejected": [*before, rejected]}
 
 
-def test_pairs_stay_together_and_learn_their_last_answers(tmp_path, chat):
+def test_pairs_stay_together_and_learn_their_last_answers(tmp_path, chat, packed):
     source = random.Random(3)
     records = [pair(source) for _ in range(100)]
-    out, _ = packed(tmp_path, "dpo", records, chat, max_seq_len=512, thinking_off_share=0.5)
+    out, _ = packed(tmp_path, "dpo", records, max_seq_len=512, thinking_off_share=0.5)
     expected = set()
     for record in records:
         thinks = any("reasoning_content" in message for message in record["chosen"])
@@ -164,7 +177,7 @@ def test_pairs_stay_together_and_learn_their_last_answers(tmp_path, chat):
             sides.append((tuple(ids), (0,) * len(prompt) + (1,) * (len(ids) - len(prompt))))
         expected.add(tuple(sides))
     found = set()
-    for split in packing.SPLITS:
+    for split in shards.SPLITS:
         for row in documents(out, split):
             frozen = [(tuple(tokens), tuple(learn)) for tokens, learn in row]
             found |= set(zip(frozen[::2], frozen[1::2], strict=True))
@@ -176,17 +189,17 @@ def test_pairs_stay_together_and_learn_their_last_answers(tmp_path, chat):
     [(30, 30, (30, 30)), (60, 10, (54, 10)), (10, 60, (10, 54)), (60, 50, (32, 32)), (20, 44, (20, 44))],
 )
 def test_a_long_pair_gives_way_at_its_longer_side(first, second, lengths):
-    assert packing.share(first, second, 64) == lengths
+    assert shards.share(first, second, 64) == lengths
 
 
-def test_long_pairs_are_cut_or_refused(tmp_path, chat):
+def test_long_pairs_are_cut_or_refused(tmp_path, packed):
     def record(question: int, chosen: int, rejected: int) -> dict[str, Any]:
         prompt = {"role": "user", "content": "7" * question}
         sides = ({"role": "assistant", "content": "8" * length} for length in (chosen, rejected))
         return dict(zip(("chosen", "rejected"), ([prompt, side] for side in sides), strict=True))
 
     records = [record(5, 5, 6), record(5, 100, 3), record(40, 5, 6)]
-    out, statistics = packed(tmp_path, "dpo", records, chat, validation_share=0, max_quarantine_share=0.5)
+    out, statistics = packed(tmp_path, "dpo", records, validation_share=0, max_quarantine_share=0.5)
     assert statistics["train"]["truncated"] == 1 and statistics["quarantined"] == 1
     for row in documents(out, "train"):
         for (chosen, mask), (rejected, other) in zip(row[::2], row[1::2], strict=True):
@@ -206,7 +219,7 @@ def test_best_fit_fills_rows(tmp_path, open_rows):
         fit = BestFit(writer, open_rows)
         for length in lengths:
             fit.add([tokens(length)])
-            assert len(fit.rows) <= open_rows
+            assert len(fit.fit.rows) <= open_rows
         fit.finish()
     assert lengths.sum() / (writer.num_rows * 512) > (0.97 if open_rows == 64 else 0.8)
 
@@ -216,28 +229,10 @@ def test_best_fit_takes_the_tightest_row(tmp_path):
         fit = BestFit(writer)
         for length in (4, 7, 3, 6):  # 3 completes the 7, 6 the 4
             fit.add([tokens(length)])
-        assert writer.num_rows == 2 and not fit.rooms
+        assert writer.num_rows == 2 and not fit.fit.rooms
 
 
-def test_reading_stays_close_to_packing(tmp_path, chat, monkeypatch):
-    """Whatever the file's size, only one batch of lines is ahead of what has been packed."""
-    monkeypatch.setattr(packing, "BATCH_BYTES", 2000)
-    folder = write(tmp_path / "pretrain", [{"text": f"text {number:06}"} for number in range(3000)])
-    read = 0
-
-    def counted() -> Iterator[Any]:
-        nonlocal read
-        for entry in corpus.read(folder):
-            read += 1
-            yield entry
-
-    for done, (source, _) in enumerate(encode(counted(), Encoder(chat, config()))):
-        assert source.line == done + 1
-        assert read - done <= 2000 // source.num_bytes + 1
-    assert read == 3000
-
-
-def test_broken_lines_are_quarantined_and_all_others_packed(tmp_path, chat):
+def test_broken_lines_are_quarantined_and_all_others_packed(tmp_path, chat, packed):
     source = random.Random(4)
     junk = [b"{", b"", b"[1]", b'{"text": 3}', b'{"text": ""}', b'{"text": "\xff"}', b'{"text": "a"', b"\x00\x01"]
     records: list[Any] = []
@@ -246,7 +241,7 @@ def test_broken_lines_are_quarantined_and_all_others_packed(tmp_path, chat):
         if source.random() < 0.3:
             records.append(source.choice(junk))
     good = [record["text"] for record in records if isinstance(record, dict)]
-    out, statistics = packed(tmp_path, "pretrain", records, chat, max_quarantine_share=0.4)
+    out, statistics = packed(tmp_path, "pretrain", records, max_quarantine_share=0.4)
     decoded = [chat.tokenizer.decode(ids[1:-1], skip_special_tokens=False) for ids, _ in all_documents(out)]
     assert sorted(decoded) == sorted(good)
     entries = [json.loads(line) for line in (out / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -256,32 +251,32 @@ def test_broken_lines_are_quarantined_and_all_others_packed(tmp_path, chat):
     assert not (tmp_path / "kept.jsonl").exists()
 
 
-def test_too_many_bad_lines_fail_with_counts_examples_and_where_to_look(tmp_path, chat):
+def test_too_many_bad_lines_fail_with_counts_examples_and_where_to_look(tmp_path, packed):
     records = [{"text": "fine"}] * 7 + [b"{", b'{"text": 7}', b"}"]
     with pytest.raises(PackError) as raised:
-        packed(tmp_path, "pretrain", records, chat, max_quarantine_share=0.29)
+        packed(tmp_path, "pretrain", records, max_quarantine_share=0.29)
     says = str(raised.value)
     assert "3 of 10 lines" in says and "2 not JSON, 1 wrong type" in says and "0.jsonl:8: not JSON" in says
     kept = tmp_path / "kept.jsonl"
     assert str(kept) in says and [json.loads(line)["line"] for line in kept.open()] == [8, 9, 10]
 
 
-def test_a_data_set_without_documents_fails(tmp_path, chat):
+def test_a_data_set_without_documents_fails(tmp_path, packed):
     with pytest.raises(PackError, match="nothing to train on"):
-        packed(tmp_path, "pretrain", [b"{"], chat, max_quarantine_share=1.0)
+        packed(tmp_path, "pretrain", [b"{"], max_quarantine_share=1.0)
 
 
 def test_equal_input_gives_equal_bytes(tmp_path, chat):
     source = random.Random(5)
     records = [talk(source, 3) for _ in range(200)]
-    folders = [packed(tmp_path / name, "sft", records, chat)[0] for name in ("a", "b")]
+    folders = [packed(tmp_path / name, "sft", records)[0] for name in ("a", "b")]
     names = ["manifest.json", "quarantine.jsonl", "statistics.json", "train.arrow", "validation.arrow"]
     assert [path.name for path in sorted(folders[0].iterdir())] == names
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
 
 
-def test_the_split_depends_on_the_content_only(tmp_path, chat):
+def test_the_split_depends_on_the_content_only(tmp_path, packed):
     source = random.Random(6)
     texts = [f"{number} {words(source)}" for number in range(300)]
     records = [{"text": text} for text in texts]
@@ -289,17 +284,17 @@ def test_the_split_depends_on_the_content_only(tmp_path, chat):
     def held_out(folder: Path) -> set[tuple[int, ...]]:
         return {tuple(ids) for row in documents(folder, "validation") for ids, _ in row}
 
-    once, _ = packed(tmp_path / "a", "pretrain", records[:200], chat)
-    twice, statistics = packed(tmp_path / "b", "pretrain", records[::-1] + records, chat)
+    once, _ = packed(tmp_path / "a", "pretrain", records[:200])
+    twice, statistics = packed(tmp_path / "b", "pretrain", records[::-1] + records)
     assert held_out(once) <= held_out(twice)
     assert not held_out(twice) & {tuple(ids) for row in documents(twice, "train") for ids, _ in row}
     assert 0.05 < statistics["validation"]["documents"] / 600 < 0.15
 
 
-def test_thinking_is_switched_off_in_a_share_of_conversations_without_thoughts(tmp_path, chat):
+def test_thinking_is_switched_off_in_a_share_of_conversations_without_thoughts(tmp_path, chat, packed):
     source = random.Random(7)
     records = [talk(source) for _ in range(200)]
-    out, _ = packed(tmp_path, "sft", records, chat, max_seq_len=512, thinking_off_share=0.5)
+    out, _ = packed(tmp_path, "sft", records, max_seq_len=512, thinking_off_share=0.5)
     closed = chat.tokenizer.encode("<think></think>").ids
     thoughtless = [r for r in records if not any("reasoning_content" in m for m in r["conversations"])]
     shown = [(ids, learn) for ids, learn in all_documents(out) if closed in [ids[i : i + 2] for i in range(len(ids))]]

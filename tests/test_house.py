@@ -19,9 +19,9 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
-    {"errors", "experts", "families", "kernels", "loads"},
-    {"atlas", "config", "declarations", "files", "losses", "model", "modeling", "optim", "plots", "process", "schedule",
-     "statistics", "template", "tokenizer", "tracking", "verify"},
+    {"errors", "experts", "families", "kernels", "loads", "random", "verse"},
+    {"atlas", "config", "declarations", "files", "losses", "model", "modeling", "optim", "plots", "poetry", "process",
+     "schedule", "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "distributed", "generate", "hardware", "memory", "report", "resume", "rows", "sources"},
     {"batches", "corpus", "page", "score", "talk"},
     {"columns", "engines", "export", "inference", "intake", "objectives", "packing"},

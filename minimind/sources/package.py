@@ -1,0 +1,92 @@
+"""Packages of a registry, brought by the registry's own client, whose configuration names the mirror."""
+
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from minimind.sources import downloads
+from minimind.sources.records import RecordSource
+from minimind.sources.source import FetchError
+
+TIMEOUT_SECONDS = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageSource(RecordSource):
+    """Files of a package whose names match the globs in `files`."""
+
+    files: list[str]
+
+    def contents(self) -> tuple[Path, dict[str, object]]:
+        """The unpacked package's folder, and what to note of its archive. Raises FetchError."""
+        raise NotImplementedError
+
+    def fetch(self, destination: Path, watched: Path) -> None:
+        """Write the records of the named files. Raises FetchError where a glob matches none."""
+        root, source = self.contents()
+        paths: dict[Path, str] = {}
+        for pattern in self.files:
+            found = sorted(path for path in root.glob(pattern) if path.is_file())
+            if not found:
+                raise FetchError(f"{self.uri}: no file of the package matches `{pattern}`; look into {root}")
+            paths |= {path: path.relative_to(root).as_posix() for path in found}
+        self.write(paths, destination, source)
+
+
+def bring(command: Sequence[str | Path], folder: Path, suffix: str, uri: str, pins: downloads.Pins) -> Path:
+    """The one archive in `folder` whose name ends in `suffix`; `command` is run to put it there if there is none.
+
+    The command must write into `<folder>.partial`. Raises FetchError, with what the client said.
+    """
+    if not (found := list(folder.glob(f"*{suffix}"))):
+        # Written beside it first: a client that is killed may leave half an archive.
+        partial = folder.with_name(f"{folder.name}.partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        for leftover in partial.iterdir():
+            leftover.unlink()
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        except FileNotFoundError:
+            raise FetchError(
+                f"{uri}: `{command[0]}` is not installed on this machine, and it is what fetches"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise FetchError(f"{uri}: `{command[0]}` took more than {TIMEOUT_SECONDS} s") from None
+        arrived = list(partial.glob(f"*{suffix}"))
+        if done.returncode or len(arrived) != 1:
+            said = " ".join((done.stderr or done.stdout).split())[-600:]
+            by_hand = " ".join(str(word) for word in command if word != partial)
+            raise FetchError(
+                f"{uri} could not be fetched: {said}. Without a network here, run `{by_hand} .` elsewhere and copy "
+                f"the *{suffix} to {folder}/"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        found = [arrived[0].rename(folder / arrived[0].name)]
+        partial.rmdir()
+    if len(found) > 1:
+        raise FetchError(f"{uri}: {folder} holds {len(found)} archives, expected one: delete the others")
+    downloads.accept(found[0], uri, pins)
+    return found[0]
+
+
+def unpack(archive: Path, uri: str) -> Path:
+    """The folder beside an archive, *.tgz or *.whl, that holds its files. Raises FetchError."""
+    # Anew each time: nobody checks what happened to the files since.
+    contents, partial = archive.parent / "contents", archive.parent / "contents.partial"
+    for folder in (contents, partial):
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        if archive.suffix == ".tgz":
+            with tarfile.open(archive) as tar:
+                tar.extractall(partial, filter="data")
+        else:
+            with zipfile.ZipFile(archive) as zipped:
+                zipped.extractall(partial)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise FetchError(f"{uri}: {archive} can't be unpacked ({error}): delete {archive.parent}") from error
+    return partial.rename(contents)

@@ -1,0 +1,296 @@
+"""Records in files of the usual formats, and how they map onto our schemas.
+
+Whatever the format, `.jsonl` comes out. JSON lines without a map are passed on byte for byte; nothing is dropped: a
+line that is not JSON, or lacks what the map names, goes on as it is, and the stages that read it count and report it.
+"""
+
+import ast
+import csv
+import fcntl
+import gzip
+import io
+import shutil
+import string
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+import ijson
+import orjson
+import pyarrow
+import pyarrow.parquet
+
+from minimind.sources.source import FetchError, Source
+
+Format = Literal["jsonl", "json", "csv", "parquet"]
+FORMATS: tuple[str, ...] = ("jsonl", "json", "csv", "parquet")
+PACKED = ("gz", "zst", "zip")
+
+_FICLONE = 0x40049409  # linux/fs.h
+_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # as ShareGPT calls them
+_KEYS = ("text", "conversations", "role", "content", "system", "user", "assistant", "chosen", "rejected", "gt")
+
+csv.field_size_limit(1 << 30)  # documents are longer than the 128 KiB that it expects
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSource(Source):
+    """A source made of files of records.
+
+    `map` says where our keys find their values: {our key: their key, with dots for keys within keys}. Ours are
+    `text`; `conversations`, with `role` and `content` for the names used in its messages; `user`, `assistant` and
+    `system`, from which a conversation is made; `chosen` and `rejected`, lists of messages, or answers to `user`;
+    `gt`. A value with braces, `{title}\\n{body}`, is filled in.
+    """
+
+    format: Format | None = None  # None: what the name says
+    map: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.map) - set(_KEYS):
+            raise ValueError(f"`map` has {', '.join(sorted(unknown))}, known are {', '.join(_KEYS)}")
+
+    def write(self, paths: Mapping[Path, str], destination: Path, source: Mapping[str, object] = {}) -> None:
+        """Write the records of files, each with the name it goes by, as `.jsonl` into `destination`; raises FetchError.
+
+        With the entry's `name` all of them become one file, else each becomes its own.
+        """
+        for path, name in paths.items():
+            stem = self.name if self.name is not None else _stem(name)
+            target = destination / f"{stem}.jsonl"
+            if self.name is None and target.exists():
+                raise FetchError(
+                    f"{self.uri}: it matches two files called {target.name}: give it a `name` to join them"
+                )
+            format, packing = self._format(name)
+            if format == "jsonl" and not packing and not self.map and not target.exists():
+                copy(path, target)
+                continue
+            with target.open("ab") as writer:
+                self._append(path, name, format, packing, writer)
+
+    def _format(self, name: str) -> tuple[str, str]:
+        """Format of a file and how it is packed, by its name: ("jsonl", "gz")."""
+        suffixes = [suffix.lstrip(".").lower() for suffix in Path(name).suffixes]
+        packing = suffixes.pop() if suffixes and suffixes[-1] in PACKED else ""
+        if self.format is not None:
+            return self.format, packing
+        if suffixes and suffixes[-1] in FORMATS:
+            return suffixes[-1], packing
+        if packing == "zip":
+            return "", packing  # its members have names
+        raise FetchError(
+            f"{self.uri}: {name} is no {', '.join('.' + kind for kind in FORMATS)} file, packed as "
+            f"{', '.join('.' + kind for kind in PACKED)} or not: say which with `format:`"
+        )
+
+    def _append(self, path: Path, name: str, format: str, packing: str, writer: IO[bytes]) -> None:
+        num_records, num_mapped, seen = 0, 0, ""
+        try:
+            for member, stream in _opened(path, packing):
+                with stream:
+                    kind = format or self._format(member)[0]
+                    if kind == "jsonl" and not self.map:
+                        _copy_lines(stream, writer)
+                        continue
+                    for value in READERS[kind](stream):
+                        num_records += 1
+                        if isinstance(value, dict):
+                            try:
+                                value = self._mapped(value)
+                                num_mapped += 1
+                            except KeyError as error:
+                                seen = seen or f"{error.args[0]} is missing in {{{', '.join(map(str, value))}}}"
+                        writer.write(value + b"\n" if isinstance(value, bytes) else orjson.dumps(value) + b"\n")
+        except (OSError, EOFError, ValueError, csv.Error, zipfile.BadZipFile, pyarrow.ArrowException) as error:
+            if isinstance(error, FetchError):
+                raise
+            raise FetchError(
+                f"{self.uri}: {name} can't be read as {format or 'records'} after {num_records} records: {error}"
+            ) from error
+        if self.map and num_records and not num_mapped:
+            raise FetchError(f"{self.uri}: `map` fits no record of {name}: {seen or 'none is an object'}")
+
+    def _mapped(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The record in our schema. Raises KeyError, with the name of what it lacks."""
+        if not self.map:
+            return _turns(record) if {"q", "a"} <= set(record) and "conversations" not in record else record
+        found = {key: _value(record, place) for key, place in self.map.items() if key not in ("role", "content")}
+        asked = {key: found.pop(key) for key in ("system", "user", "assistant") if key in found}
+        for key in ("conversations", "chosen", "rejected"):
+            if isinstance(found.get(key), list):
+                found[key] = [self._message(message) for message in found[key]]
+        messages = [{"role": role, "content": asked[role]} for role in ("system", "user") if asked.get(role)]
+        if "assistant" in asked:
+            found["conversations"] = [*messages, {"role": "assistant", "content": asked["assistant"]}]
+        for key in ("chosen", "rejected"):
+            if isinstance(found.get(key), str):
+                found[key] = [*messages, {"role": "assistant", "content": found[key]}]
+        return found
+
+    def _message(self, message: object) -> object:
+        if not isinstance(message, dict):
+            return message
+        names = {self.map.get(key, key): key for key in ("role", "content")}
+        renamed = {names.get(key, key): value for key, value in message.items()}
+        renamed["role"] = _ROLES.get(renamed.get("role", ""), renamed.get("role"))
+        return renamed
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy, sharing the blocks where the file system can.
+
+    Never a hard link: DVC makes its cache read-only, and with a link it would make the user's own file so.
+    """
+    with source.open("rb") as reader, target.open("wb") as writer:
+        try:
+            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+        except OSError:
+            shutil.copyfileobj(reader, writer, length=1 << 20)
+
+
+def _opened(path: Path, packing: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of what is in the file: of each member of a zip, in the order of their names."""
+    if packing == "zip":
+        with zipfile.ZipFile(path) as zipped:
+            for member in sorted(zipped.namelist()):
+                if not member.endswith("/") and "__MACOSX/" not in member:
+                    yield member, zipped.open(member)
+    elif packing == "gz":
+        yield path.name, cast(IO[bytes], gzip.open(path, "rb"))
+    elif packing == "zst":
+        yield path.name, pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
+    else:
+        yield path.name, path.open("rb")
+
+
+def _copy_lines(stream: IO[bytes], writer: IO[bytes]) -> None:
+    """Copy; what follows will stand on a line of its own."""
+    last = b"\n"
+    while block := stream.read(1 << 20):
+        writer.write(block)
+        last = block[-1:]
+    if last != b"\n":
+        writer.write(b"\n")
+
+
+def _read_jsonl(stream: IO[bytes]) -> Iterator[object]:
+    rest = b""
+    while block := stream.read(1 << 20):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from map(_line, lines)
+    if rest:
+        yield _line(rest)
+
+
+def _line(line: bytes) -> object:
+    try:
+        value = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError:
+        return line
+    return value if isinstance(value, dict) else line
+
+
+def _read_json(stream: IO[bytes]) -> Iterator[object]:
+    """The objects of one list, or objects one after the other, as many files called .json are."""
+    head = stream.read(1 << 16)
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    joined = _Joined(head.removeprefix(b"\xef\xbb\xbf"), stream)
+    if first == b"[":
+        yield from ijson.items(joined, "item", use_float=True)
+    else:
+        yield from ijson.items(joined, "", use_float=True, multiple_values=True)
+
+
+class _Joined:
+    """A stream whose first bytes were read already."""
+
+    def __init__(self, head: bytes, stream: IO[bytes]):
+        self._head, self._stream = head, stream
+
+    def read(self, size: int) -> bytes:
+        if size == 0:  # by which ijson learns that these are bytes
+            return b""
+        head, self._head = self._head, b""
+        return head or self._stream.read(size)
+
+
+def _read_csv(stream: IO[bytes]) -> Iterator[object]:
+    rows = csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""), strict=True)
+    for row in rows:
+        if None in row or None in row.values():
+            raise ValueError(f"line {rows.line_num} has other columns than the first line names")
+        yield row
+
+
+def _read_parquet(stream: IO[bytes]) -> Iterator[object]:
+    with ExitStack() as stack:
+        if not isinstance(stream, io.BufferedReader):  # packed: parquet is read from its end
+            spooled = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(stream, spooled)
+            stream = spooled
+        for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(batch_size=1024):
+            for record in batch.to_pylist():
+                yield _without_nulls(record)
+
+
+def _without_nulls(value: Any) -> Any:
+    """A column has a value in every row: what a record does not have is null there."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+    return [_without_nulls(member) for member in value] if isinstance(value, list) else value
+
+
+READERS: dict[str, Callable[[IO[bytes]], Iterator[object]]] = {
+    "jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_parquet,
+}  # fmt: skip
+"""Records of each format, one in memory at a time; a line of JSON lines that is no object comes as its bytes."""
+
+
+def _stem(name: str) -> str:
+    stem = Path(name).name
+    while Path(stem).suffix.lstrip(".").lower() in (*FORMATS, *PACKED):
+        stem = Path(stem).stem
+    return stem
+
+
+def _turns(record: dict[str, Any]) -> dict[str, Any]:
+    """MiniMind V1's {history, q, a} as a conversation; history is a list of such pairs, in a CSV its text."""
+    history = record.get("history") or []
+    if isinstance(history, str):
+        try:
+            history = ast.literal_eval(history)
+        except (ValueError, SyntaxError):
+            return record
+    try:
+        pairs = [*((question, answer) for question, answer in history), (record["q"], record["a"])]
+    except (TypeError, ValueError):
+        return record
+    roles = ("user", "assistant")
+    return {
+        "conversations": [{"role": r, "content": text} for pair in pairs for r, text in zip(roles, pair, strict=True)]
+    }
+
+
+def _value(record: Any, place: str) -> Any:
+    if "{" in place:
+        return _filled(record, place)
+    for key in place.split("."):
+        if not isinstance(record, dict) or key not in record:
+            raise KeyError(place)
+        record = record[key]
+    return record
+
+
+def _filled(record: dict[str, Any], template: str) -> str:
+    pieces = []
+    for literal, place, _, _ in string.Formatter().parse(template):
+        pieces.append(literal)
+        if place is not None:
+            value = _value(record, place)
+            pieces.append("\n".join(map(str, value)) if isinstance(value, list) else str(value))
+    return "".join(pieces)

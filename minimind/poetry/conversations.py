@@ -17,7 +17,7 @@ DRAWS: dict[str, Callable[[Random, Anthology, Split], Exercise]] = {
 }
 
 # How many conversations and how many prompts are of each kind, relative to the sum.
-CONVERSATIONS = {"recall": 24, "recite": 20, "compose": 20, "rhyme": 20, "complete": 16}
+CONVERSATIONS = {"recall": 22, "recite": 30, "compose": 16, "rhyme": 18, "complete": 14}
 PROMPTS = {"recall": 25, "compose": 25, "rhyme": 30, "complete": 20}
 
 

@@ -7,10 +7,17 @@ from minimind import config, files
 from minimind.sources.atlas import AtlasSource
 from minimind.sources.file import FileSource
 from minimind.sources.npm import NpmSource
+from minimind.sources.poetry import PoetrySource
 from minimind.sources.pypi import PypiSource
 from minimind.sources.source import FetchError, Source
 
-KINDS: dict[str, type[Source]] = {"atlas": AtlasSource, "file": FileSource, "npm": NpmSource, "pypi": PypiSource}
+KINDS: dict[str, type[Source]] = {
+    "atlas": AtlasSource,
+    "file": FileSource,
+    "npm": NpmSource,
+    "poetry": PoetrySource,
+    "pypi": PypiSource,
+}
 
 Entry = dict[str, object]  # of params.yaml: `uri`, and the options of its kind
 

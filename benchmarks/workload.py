@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 
 from minimind import files, tokenizer
 from minimind.atlas import world
-from minimind.atlas.random import Random
 from minimind.fitting import BestFit, Tokens
 from minimind.model import ModelConfig
+from minimind.random import Random
 from minimind.rows import Rows, RowWriter
 from minimind.tokenizer import BOS, EOS, TokenizerConfig
 

@@ -1,4 +1,4 @@
-"""The families of a benchmark, in the order in which their scores are told; others follow."""
+"""The families of benchmarks, in the order in which their scores are told; those of other benchmarks follow."""
 
 from collections.abc import Iterable
 
@@ -17,8 +17,15 @@ FAMILIES = {
     "refuse": "saying that it does not know a country that does not exist",
     "overrefuse": "refusing what can be answered",
     "clean": "nothing but the answer, at temperature 1",
+    "next": "the next line of an unseen poem, multiple choice",
+    "author": "who wrote an unseen poem, multiple choice",
+    "recall": "the next line of a famous poem, a pair never asked in conversations",
+    "compose": "a poem on an unseen title in the form asked for: lines and characters",
+    "rhyme": "the same, and in the rhyme asked for",
+    "complete": "the rest of an unseen poem from its first two lines, in form",
+    "drawn": "as compose, at temperature 1",
 }
-"""What each one measures."""
+"""What each one measures, of every benchmark that comes with the project."""
 
 LOWER_IS_BETTER = frozenset({"overrefuse"})
 

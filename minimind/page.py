@@ -15,11 +15,11 @@ from minimind import loads, plots
 from minimind.families import FAMILIES, LOWER_IS_BETTER
 from minimind.report import (
     CHECKPOINTS,
-    METHOD,
     Change,
     Comparison,
     Curve,
     Report,
+    method,
     p_value,
     signed,
 )
@@ -80,7 +80,7 @@ def html(report: Report) -> str:
     return environment.from_string(PAGE).render(
         report=report,
         style=Markup(STYLE),
-        method=METHOD,
+        method=method(report),
         descriptions=FAMILIES,
         languages=LANGUAGES,
         lower_is_better=LOWER_IS_BETTER,

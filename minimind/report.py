@@ -321,7 +321,7 @@ def markdown(report: Report) -> str:
         parts += [f"## {comparison.after} against {comparison.before}", _table(names, rows)]
     rows = [[curve.name, f"{curve.steps:,}", f"{curve.tokens:,}", _held_out(curve)] for curve in report.curves]
     parts += ["## Training", _table(["stage", "steps", "tokens", "held out, at the end"], rows)]
-    parts += ["## How to read this", METHOD, *[f"- {note}" for note in report.notes]]
+    parts += ["## How to read this", method(report), *[f"- {note}" for note in report.notes]]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -330,9 +330,14 @@ METHOD = (
     "second gets it, lost if only the first does. The difference comes with a 95% interval for paired shares (Bonett "
     "and Price). A difference is called real if the exact McNemar test stays at or below 0.05 after Holm's correction "
     "over the families of the comparison: of all comparisons with no true difference in any family, at most one in "
-    "twenty shows one. The intervals speak of the items, not of training: another seed would move the scores further. "
-    "Over-refusal is the one family where lower is better."
+    "twenty shows one. The intervals speak of the items, not of training: another seed would move the scores further."
 )
+
+
+def method(report: Report) -> str:
+    """How to read the figures."""
+    lower = [name for name in report.families if name in LOWER_IS_BETTER]
+    return " ".join([METHOD, *(f"In {name}, lower is better." for name in lower)])
 
 
 def sentence(comparison: Comparison) -> str:

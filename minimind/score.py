@@ -7,10 +7,10 @@ An item is a dict with "id", "family", "kind", and by kind:
 - tool: "messages", "tools", "call", "result", "verify": the greedy answer makes exactly this call, and after the
   result has been shown to it the model gives an answer that meets the specification
 
-An answer that reaches the limit of tokens has no end and is wrong. Two families are read off the others' items:
+An answer that reaches the limit of tokens has no end and is wrong. Further families are read off the others' items:
 
 - overrefuse: the greedy answer to an item with "refusals" (phrases) begins with one of them, though it has an answer
-- clean: an answer drawn at temperature 1 to an item of the family `seen` with "clean" (a string) is that string
+- whatever "sampled" ({"family", "verify"}) of an item says: an answer drawn at temperature 1 meets the specification
 """
 
 import json
@@ -96,6 +96,8 @@ def _check(item: Item) -> None:
     else:
         try:
             verify.check(item["verify"])
+            if "sampled" in item:
+                verify.check(item["sampled"]["verify"])
         except ValueError as error:
             raise BenchmarkError(str(error)) from None
 
@@ -156,13 +158,13 @@ def num_common(a: Sequence[int], b: Sequence[int]) -> int:
 def num_reports(items: Sequence[Item]) -> int:
     """The largest number of answers and choices that `run` reports; fewer if calls are wrong."""
     return sum(
-        len(item["choices"]) if item["kind"] == "choice" else 1 + (item["kind"] == "tool") + _asks_clean(item)
+        len(item["choices"]) if item["kind"] == "choice" else 1 + (item["kind"] == "tool") + ("sampled" in item)
         for item in items
     )
 
 
 def run(examinee: Examinee, items: Sequence[Item]) -> list[Result]:
-    """The result of every item, in order, then those of overrefuse and clean."""
+    """The result of every item, in order, then those of overrefuse, then those of answers at temperature 1."""
     choices = [item for item in items if item["kind"] == "choice"]
     talks = [item for item in items if item["kind"] != "choice"]
     results: dict[str, Result] = {}
@@ -176,7 +178,7 @@ def run(examinee: Examinee, items: Sequence[Item]) -> list[Result]:
         results[item["id"]] = Result(item["id"], item["family"], correct, answer.text)
     for result in _after_call(examinee, [item for item in talks if item["kind"] == "tool"], answers):
         results[result.id] = result
-    derived = [*_overrefuse(talks, answers), *_clean(examinee, [item for item in talks if _asks_clean(item)])]
+    derived = [*_overrefuse(talks, answers), *_sampled(examinee, [item for item in talks if "sampled" in item])]
     return [*(results[item["id"]] for item in items), *derived]
 
 
@@ -203,15 +205,11 @@ def _overrefuse(items: Sequence[Item], answers: dict[str, Answer]) -> list[Resul
     return results
 
 
-def _clean(examinee: Examinee, items: Sequence[Item]) -> list[Result]:
+def _sampled(examinee: Examinee, items: Sequence[Item]) -> list[Result]:
     return [
-        Result(item["id"], "clean", answer.meets({"kind": "exact", "value": item["clean"]}), answer.text)
+        Result(item["id"], item["sampled"]["family"], answer.meets(item["sampled"]["verify"]), answer.text)
         for item, answer in zip(items, examinee.answer(items, temperature=1.0), strict=True)
     ]
-
-
-def _asks_clean(item: Item) -> bool:
-    return item["family"] == "seen" and "clean" in item
 
 
 def families(results: Sequence[Result]) -> dict[str, dict[str, float]]:

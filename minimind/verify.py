@@ -7,17 +7,26 @@ A specification is the `verify` value of a benchmark item or a prompt:
   none of `without` does
 - {"kind": "refusal", "value": [str]}: the final answer begins with one of these phrases
 - {"kind": "call", "value": {"name", "arguments"}}: the final answer makes exactly this tool call
+- {"kind": "form", "value": {"lines": int, "length": int, "rhyme"?: str, "given"?: [str]}}: the final answer is Chinese
+  verse of so many lines, all different and none of them among those given, of so many characters each; every second
+  line ends in one of the characters `rhyme`
 """
 
 import json
 import re
 from typing import Any
 
+from minimind.verse import has_form
+
 THINK = ("<think>", "</think>")
 TOOL_CALL = ("<tool_call>", "</tool_call>")
 
-KINDS: dict[str, type] = {"exact": str, "contains": str, "refusal": list, "call": dict}
+KINDS: dict[str, type] = {"exact": str, "contains": str, "refusal": list, "call": dict, "form": dict}
 """What each kind's value is."""
+
+FORM: dict[str, type] = {"lines": int, "length": int, "rhyme": str, "given": list}
+OPTIONAL = ("rhyme", "given")
+"""What the value of a form is made of, and what of it may be left out."""
 
 Message = dict[str, Any]
 
@@ -29,6 +38,11 @@ def check(spec: dict[str, Any]) -> None:
     expected = KINDS[spec["kind"]]
     if not isinstance(spec.get("value"), expected):
         raise ValueError(f"verify.value is {spec.get('value')!r}, expected {expected.__name__} for {spec['kind']}")
+    if spec["kind"] == "form":
+        for name, wanted in FORM.items():
+            found = spec["value"].get(name, wanted() if name in OPTIONAL else None)
+            if not isinstance(found, wanted):
+                raise ValueError(f"verify.value.{name} is {found!r}, expected {wanted.__name__} for form")
 
 
 def verify(spec: dict[str, Any], text: str) -> bool:
@@ -41,6 +55,8 @@ def verify(spec: dict[str, Any], text: str) -> bool:
         return _stands_in(value, answer) and not any(_stands_in(other, answer) for other in spec.get("without", []))
     if spec["kind"] == "refusal":
         return answer.startswith(tuple(value))
+    if spec["kind"] == "form":
+        return has_form(answer, value["lines"], value["length"], value.get("rhyme"), value.get("given", ()))
     return is_call(text, value)
 
 

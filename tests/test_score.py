@@ -33,6 +33,10 @@ def exact(value: str) -> Item:
     return {"kind": "exact", "value": value}
 
 
+def clean(value: str) -> Item:
+    return {"family": "clean", "verify": exact(value)}
+
+
 def tool(question: str, result: str, answer: str) -> Item:
     item = {"kind": "tool", "messages": ask(question), "tools": TOOLS, "call": CALL, "result": result}
     return item | {"verify": exact(answer)}
@@ -53,9 +57,9 @@ REFUSAL = {"kind": "refusal", "value": REFUSALS}
 CASES: dict[str, tuple[Item, Any, bool]] = {
     "know-1": (choose("France:", [" Paris is", " Seine"], 0), " Paris is", True),
     "know-2": (choose("法国:", ["巴黎", "塞纳河"], 1), "巴黎", False),
-    "seen-1": (say(ask("France"), exact("Paris"), clean="Paris", refusals=REFUSALS), "Paris", True),
-    "seen-2": (say(ask("法国"), exact("巴黎"), clean="巴黎", refusals=REFUSALS), "不", False),
-    "heldout-1": (say(ask("sea"), SEINE, clean="Seine", refusals=REFUSALS), "the Seine.", True),
+    "seen-1": (say(ask("France"), exact("Paris"), sampled=clean("Paris"), refusals=REFUSALS), "Paris", True),
+    "seen-2": (say(ask("法国"), exact("巴黎"), sampled=clean("巴黎"), refusals=REFUSALS), "不", False),
+    "heldout-1": (say(ask("sea"), SEINE, refusals=REFUSALS), "the Seine.", True),
     "multiturn-1": (say(ask("France", "Paris", "and?"), exact("法国")), "法国", True),
     "tool-1": (tool("12 + 7?", "19", "It is 19"), (CALL, "It is 19"), True),
     "tool-2": (tool("What is 12 + 7", "19", "19"), (CALL, "42"), False),
@@ -154,13 +158,13 @@ def test_clean_is_sampled(model: Decoder, chat: Chat) -> None:
     flat.load_state_dict(model.state_dict())
     flat.model.norm.weight.data *= 0.6  # less sure of itself
 
-    def clean(seed: int) -> list[bool]:
+    def drawn(seed: int) -> list[bool]:
         results = score.run(Examinee(flat, chat, 40, seed, 64), items)
         return [result.correct for result in results if result.family == "clean"]
 
-    first = clean(1)
-    assert clean(1) == first
-    assert clean(2) != first
+    first = drawn(1)
+    assert drawn(1) == first
+    assert drawn(2) != first
     answer = [*chat.encode_texts(["Paris"])[0], EOS]
     ids = torch.tensor([chat.prompt(item["messages"]) + answer])
     logprobs = flat.logits(flat(ids, torch.ones_like(ids))[0])[0].log_softmax(-1)

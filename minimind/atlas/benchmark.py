@@ -1,7 +1,8 @@
 """The benchmark: items of twelve families in turn, all different, for dev or test.
 
-Two further scores are read off the same items by `stages.evaluate`: over-refusal and clean answers, for which the
-items on seen and held-out facts carry "refusals" (what a refusal begins with) and "clean" (the clean answer).
+Two further scores are read off the same items by `stages.evaluate`: over-refusal, for which the items on seen and
+held-out facts carry "refusals" (what a refusal begins with) and "clean" (the clean answer), and clean answers at
+temperature 1, for which those on seen facts carry "sampled".
 """
 
 from collections.abc import Callable, Iterator
@@ -11,10 +12,10 @@ from minimind.atlas import stories
 from minimind.atlas.exercises import Draw, dump
 from minimind.atlas.facts import COUNTRIES, LANGUAGES, RELATIONS, VALUES, Language
 from minimind.atlas.families import DRAWS
-from minimind.atlas.random import Random
 from minimind.atlas.splits import Split
 from minimind.atlas.wording import CLOZES, REFUSALS, SPACE
 from minimind.errors import UserError
+from minimind.random import Random
 
 _NUM_CHOICES = 4
 _MAX_REPEATS = 1000  # equal draws in a row after which a family counts as exhausted
@@ -66,7 +67,9 @@ def _generate(draw: Draw) -> Callable[[Random, Language, Split], Item]:
             }
         fields = {"kind": "generate", "messages": exercise.messages, "verify": exercise.verify}
         if exercise.family in ("seen", "heldout"):
-            return fields | {"clean": exercise.reply["content"], "refusals": list(REFUSALS.values())}
+            fields |= {"clean": exercise.reply["content"], "refusals": list(REFUSALS.values())}
+        if exercise.family == "seen":
+            fields["sampled"] = {"family": "clean", "verify": {"kind": "exact", "value": exercise.reply["content"]}}
         return fields
 
     return item

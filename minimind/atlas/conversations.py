@@ -7,8 +7,8 @@ from minimind.atlas.exercises import Exercise, Message, assistant, dump, user
 from minimind.atlas.facts import COUNTRIES, LANGUAGES, Language
 from minimind.atlas.families import DRAWS
 from minimind.atlas.questions import Style
-from minimind.atlas.random import Random
 from minimind.atlas.wording import GREETINGS, IDENTITY, SYSTEM
+from minimind.random import Random
 
 # How many conversations are of each kind, relative to the sum.
 WEIGHTS = {

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from minimind.atlas import lists, names, tools
 from minimind.atlas.exercises import dump
 from minimind.atlas.facts import COUNTRIES, LANGUAGES, Language
-from minimind.atlas.random import Random
 from minimind.atlas.stories import OBJECTS, PEOPLE, PLACES
+from minimind.random import Random
 
 _KINDS = {"symbols": 4, "words": 3, "inventions": 2, "digits": 2}
 _LEAD: dict[Language, str] = {"en": " ", "zh": ""}  # before every item

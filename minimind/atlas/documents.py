@@ -7,8 +7,8 @@ from minimind.atlas import copying, numbers, stories
 from minimind.atlas.exercises import Draw
 from minimind.atlas.facts import COUNTRIES, ELEMENTS, LANGUAGES, RELATIONS, Language
 from minimind.atlas.questions import state
-from minimind.atlas.random import Random
 from minimind.atlas.wording import ELEMENT_STATEMENTS, OPENINGS, QUESTIONS, SPACE, STATEMENTS
+from minimind.random import Random
 
 # How many documents are of each kind, relative to the sum.
 WEIGHTS = {

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minimind.atlas.facts import Language
-from minimind.atlas.random import Random
 from minimind.atlas.splits import Split
+from minimind.random import Random
 
 Message = dict[str, Any]
 Draw = Callable[[Random, Language, Split], "Exercise"]

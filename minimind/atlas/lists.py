@@ -9,9 +9,9 @@ from typing import Literal
 
 from minimind.atlas.exercises import Exercise, exact
 from minimind.atlas.facts import Language
-from minimind.atlas.random import Random
 from minimind.atlas.splits import Split, draw
 from minimind.atlas.stories import OBJECTS, PLACES
+from minimind.random import Random
 
 Operation = Literal["reverse", "repeat", "last", "count"]
 

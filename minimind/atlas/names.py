@@ -1,8 +1,8 @@
 """Invented things: countries that do not exist, and random words to copy."""
 
 from minimind.atlas.facts import COUNTRIES, LANGUAGES, RELATIONS, Language
-from minimind.atlas.random import Random
 from minimind.atlas.splits import Split, draw
+from minimind.random import Random
 
 SYLLABLES = (
     "ba", "zo", "ri", "ke", "lu", "mo", "ta", "vi", "dra", "sol", "gan", "pe", "xu", "wen", "shi", "tor", "al", "me",

@@ -15,9 +15,9 @@ from typing import Literal
 
 from minimind.atlas.exercises import Exercise, exact
 from minimind.atlas.facts import Language
-from minimind.atlas.random import Random
 from minimind.atlas.splits import Split, draw
 from minimind.atlas.stories import COUNTABLE, PEOPLE
+from minimind.random import Random
 
 _ARITHMETIC: dict[Language, tuple[str, ...]] = {
     "en": ("What is {x}?", "Compute {x}.", "How much is {x}?"),

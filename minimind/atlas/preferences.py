@@ -10,8 +10,8 @@ from minimind.atlas import questions
 from minimind.atlas.exercises import assistant, user
 from minimind.atlas.facts import COUNTRIES, LANGUAGES, RELATIONS, VALUES
 from minimind.atlas.names import country as invent
-from minimind.atlas.random import Random
 from minimind.atlas.wording import ANSWERS, REFUSALS
+from minimind.random import Random
 
 # How many pairs reject an answer for each flaw, relative to the sum.
 WEIGHTS = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from minimind.atlas.facts import LANGUAGES
 from minimind.atlas.families import DRAWS
-from minimind.atlas.random import Random
+from minimind.random import Random
 
 # How many prompts are of each family, relative to the sum.
 WEIGHTS = {

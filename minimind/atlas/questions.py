@@ -6,7 +6,6 @@ from typing import Any, Literal
 from minimind.atlas import names
 from minimind.atlas.exercises import Exercise, Message, assistant, exact, user
 from minimind.atlas.facts import COUNTRIES, ELEMENTS, LANGUAGES, RELATIONS, VALUES, Country, Language, Relation
-from minimind.atlas.random import Random
 from minimind.atlas.splits import Split
 from minimind.atlas.wording import (
     ANSWERS,
@@ -21,6 +20,7 @@ from minimind.atlas.wording import (
     SPACE,
     TERSE_ANSWERS,
 )
+from minimind.random import Random
 
 Style = Literal["clean", "terse", "rambling", "foreign"]
 

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
-from minimind.atlas.random import Random
+from minimind.random import Random
 
 T = TypeVar("T")
 Split = Literal["train", "dev", "test"]

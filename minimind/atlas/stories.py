@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from minimind.atlas.exercises import Exercise, exact
 from minimind.atlas.facts import Language
-from minimind.atlas.random import Random
 from minimind.atlas.splits import Split, draw
 from minimind.atlas.wording import SPACE
+from minimind.random import Random
 
 PEOPLE: dict[Language, tuple[str, ...]] = {
     "en": ("Tom", "Anna", "Ben", "Lily", "Jack", "Mary", "Sam", "Emma", "Leo", "Nina", "Paul", "Rose"),

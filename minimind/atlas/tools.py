@@ -8,9 +8,9 @@ from typing import Any
 
 from minimind.atlas.exercises import Exercise, assistant, dump, user
 from minimind.atlas.facts import COUNTRIES, Language
-from minimind.atlas.random import Random
 from minimind.atlas.splits import Split, draw
 from minimind.atlas.wording import SYSTEM
+from minimind.random import Random
 
 _ARGUMENTS = {"calculator": "expression", "weather": "city", "clock": "city"}
 _LOOKUPS = ("weather", "clock")

@@ -12,6 +12,7 @@ from minimind.sources.hf import HubSource
 from minimind.sources.http import HttpSource
 from minimind.sources.modelscope import ModelScopeSource
 from minimind.sources.npm import NpmSource
+from minimind.sources.poetry import PoetrySource
 from minimind.sources.pypi import PypiSource
 from minimind.sources.remote import RemoteSource
 from minimind.sources.s3 import S3Source
@@ -26,6 +27,7 @@ KINDS: dict[str, type[Source]] = {
     "http": HttpSource,
     "s3": S3Source,
     "npm": NpmSource,
+    "poetry": PoetrySource,
     "pypi": PypiSource,
 }
 

@@ -11,9 +11,9 @@ from minimind.atlas import questions
 from minimind.atlas.conversations import converse
 from minimind.atlas.facts import COUNTRIES, LANGUAGES, RELATIONS, VALUES
 from minimind.atlas.families import DRAWS
-from minimind.atlas.random import Random
 from minimind.atlas.wording import ANSWERS, REFUSALS
 from minimind.chat import Conversation, Template
+from minimind.random import Random
 from minimind.tokenizer import CHAT_TEMPLATE
 from minimind.verify import is_call, verify
 

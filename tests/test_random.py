@@ -1,6 +1,6 @@
 import pytest
 
-from minimind.atlas.random import Random
+from minimind.random import Random
 
 
 def test_bits_are_splitmix64() -> None:

@@ -1,5 +1,6 @@
 """Tasks on workers: in order, whoever does them, and done again where a worker dies."""
 
+import json
 import os
 import signal
 import sys
@@ -7,13 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import test_packing
 from ray.cluster_utils import Cluster
 
 from minimind import pool, shards
 from minimind.config import Runtime
 from minimind.errors import UserError
+from minimind.packing import PackConfig, pack
 from minimind.pool import Local, PoolError, Ray
+
+
+def texts(folder: Path) -> Path:
+    """A data set for pretraining."""
+    (folder / "pretrain").mkdir(parents=True)
+    lines = [json.dumps({"text": f"Paris {number} 巴黎"}) + "\n" for number in range(400)]
+    (folder / "pretrain" / "0.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder / "pretrain"
 
 
 def square(number: int) -> tuple[int, int]:
@@ -96,7 +105,7 @@ def test_two_nodes_pack_the_same_bytes_and_a_dead_worker_is_replaced(
     ray_engine: Ray, tmp_path: Path, tokenizer_folder: Path
 ) -> None:
     # Workers can't import the tests, so what they run is sent by value.
-    raw = test_packing.write(tmp_path / "pretrain", [{"text": f"Paris {number} 巴黎"} for number in range(400)])
+    raw = texts(tmp_path)
     recipe = shards.Recipe(tokenizer_folder, 64, 0.1, 0.0)
     died, path = str(tmp_path / "died"), raw / "0.jsonl"
 
@@ -133,6 +142,7 @@ def test_a_data_set_packed_by_ray_is_the_one_packed_here(
     monkeypatch.setattr(shards, "SHARD_BYTES", 3000)
     folders = []
     for name, engine in (("here", Local(1)), ("there", ray_engine)):
-        raw = test_packing.write(tmp_path / name / "pretrain", [{"text": f"Paris {n} 巴黎"} for n in range(400)])
-        folders.append(test_packing.pack_folder(raw, tokenizer_folder, engine)[0])
+        raw, config = texts(tmp_path / name), PackConfig(64, 0.1, 0.0, 0.0)
+        folders.append(raw.parent / "packed")
+        pack(raw, tokenizer_folder, config, folders[-1], engine, raw.parent / "scratch", raw.parent / "kept.jsonl")
     assert (folders[0] / "manifest.json").read_bytes() == (folders[1] / "manifest.json").read_bytes()

@@ -155,9 +155,8 @@ def compare(folder: Path, raw: Path, vocabulary: Path, rounds: int, workers: int
         digests.add(files.sha256(folder / f"ours-{number}" / files.MANIFEST))
     ours(raw, vocabulary, 1, folder / "single")
     digests.add(files.sha256(folder / "single" / files.MANIFEST))
-    print(
-        f"{megabytes:.1f} MB, {workers} workers, {rounds} rounds\n\n| side | MB/s | ours in ratio |\n| :-- | --: | --: |"
-    )
+    print(f"{megabytes:.1f} MB, {workers} workers, {rounds} rounds\n")
+    print("| side | MB/s | ours in ratio |\n| :-- | --: | --: |")
     for side, values in rates.items():
         ratio = statistics.median(mine / other for mine, other in zip(rates["ours"], values, strict=True))
         print(f"| {side} | {statistics.median(values):.2f} | {ratio:.2f} |")

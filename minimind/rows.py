@@ -150,7 +150,7 @@ class RowWriter:
         for name, stream in self.streams.items():
             values = columns[name]
             assert values.shape[1:] == (self.row_length,) and values.dtype == self.dtypes[name], f"not rows: {name}"
-            stream.write(memoryview(np.ascontiguousarray(values)).cast("B") if len(values) else b"")
+            stream.write(np.ascontiguousarray(values).data)
         self.num_rows += len(columns["tokens"])
         self.max_documents = max(self.max_documents, max_documents)
         self.target_tokens += target_tokens

@@ -85,7 +85,8 @@ class Documents(NamedTuple):
         tokens = _ranges((self.lengths.cumsum() - self.lengths)[members], self.lengths[members])
         return Documents(
             self.ids[tokens], self.learn[tokens], self.lengths[members], self.num_bytes[members],
-            *(values[chosen] for values in self[4:]),
+            self.groups[chosen], self.validation[chosen], self.draw[chosen], self.truncated[chosen],
+            self.continued[chosen],
         )  # fmt: skip
 
     def group_lengths(self) -> NDArray[np.int64]:
@@ -95,7 +96,9 @@ class Documents(NamedTuple):
 
 def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """start, start + 1, … of each range, one after the other."""
-    return np.repeat(starts - (lengths.cumsum() - lengths), lengths) + np.arange(lengths.sum())
+    shifts: NDArray[np.int64] = np.repeat(starts - (lengths.cumsum() - lengths), lengths)
+    shifts += np.arange(len(shifts))
+    return shifts
 
 
 def _sums(values: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -181,7 +184,8 @@ class Encoder:
         last_zero = np.maximum.reduceat(np.where(learn == 0, np.arange(len(learn)), 0), starts)
         answers = last_zero + 1 - starts
         assert (answers[::2] == answers[1::2]).all(), "the prompts differ"
-        kept = np.array([share(*pair, self.row_length) for pair in lengths.reshape(-1, 2).tolist()]).reshape(-1)
+        sides = lengths.reshape(-1, 2).tolist()
+        kept = np.array([share(first, second, self.row_length) for first, second in sides]).reshape(-1)
         good = kept.reshape(-1, 2).min(1) > answers[::2]
         errors = {
             int(number): self._refusal(f"{lengths[2 * number]} and {lengths[2 * number + 1]}")
@@ -215,9 +219,12 @@ class Parts(NamedTuple):
         """With what is known of each line. sizes (V,): bytes of each token."""
         continued = np.zeros(len(self.groups), np.bool_)
         continued[(self.lines.cumsum() - self.lines)[self.lines > 1]] = True
-        flags = (np.repeat(values, self.lines) for values in (validation, draw, self.truncated))
         num_bytes = _sums(sizes[self.ids] * self.learn, self.lengths)
-        return Documents(self.ids, self.learn, self.lengths, num_bytes, self.groups, *flags, continued)
+        return Documents(
+            self.ids, self.learn, self.lengths, num_bytes, self.groups,
+            np.repeat(validation, self.lines), np.repeat(draw, self.lines), np.repeat(self.truncated, self.lines),
+            continued,
+        )  # fmt: skip
 
 
 def share(first: int, second: int, room: int) -> tuple[int, int]:
@@ -362,13 +369,13 @@ def lay(
     values = {"tokens": chosen.ids, "learn": chosen.learn, "documents": np.repeat(numbers, lengths)}
     for name, column in columns.items():
         column[places] = values[name]
-        columns[name] = column.reshape(len(rows), row_length)
+    shape = (len(rows), row_length)
     totals = {
         "max_documents": int(counts.max(initial=0)),
         "target_tokens": int(chosen.learn.sum()),
         "target_bytes": int(chosen.num_bytes.sum()),
     }
-    return columns, totals
+    return {name: column.reshape(shape) for name, column in columns.items()}, totals
 
 
 def tally(documents: Documents, order: NDArray[np.int64]) -> dict[str, Any]:

@@ -131,3 +131,18 @@ def test_compression_counts_bytes_by_language(tokenizer_folder):
     tokens = sum(len(plain.encode(text).ids) for text in ("Paris", " is big", "user\n"))
     assert measured["en"]["tokens"] == tokens
     assert measured["en"]["bytes_per_token"] == pytest.approx(17 / tokens, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 10_000])
+def test_ranges_that_follow_each_other_hold_every_line_once(tmp_path, size):
+    source = random.Random(9)
+    lines = [json.dumps({"text": "巴" * source.randint(1, 30)}).encode() for _ in range(40)] + [b"", b"{", b"", b"x"]
+    folder = write(tmp_path / "pretrain", lines)
+    path = folder / "0.jsonl"
+    whole = [(source.num_bytes, str(document)) for source, document in corpus.read(folder)]
+    parts = []
+    for start in range(0, path.stat().st_size, size):
+        found = list(corpus.read_range(path, start, start + size))
+        assert [source.line for source, _ in found] == [*range(1, len(found) + 1)]
+        parts += [(source.num_bytes, str(document)) for source, document in found]
+    assert parts == whole

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,7 +265,7 @@ def test_a_data_set_without_documents_fails(tmp_path, packed):
         packed(tmp_path, "pretrain", [b"{"], max_quarantine_share=1.0)
 
 
-def test_equal_input_gives_equal_bytes(tmp_path, chat):
+def test_equal_input_gives_equal_bytes(tmp_path, packed):
     source = random.Random(5)
     records = [talk(source, 3) for _ in range(200)]
     folders = [packed(tmp_path / name, "sft", records)[0] for name in ("a", "b")]
@@ -308,3 +309,114 @@ def test_thinking_is_switched_off_in_a_share_of_conversations_without_thoughts(t
 def test_impossible_configurations_name_their_field(field, value):
     with pytest.raises(ValueError, match=rf"pack\.{field}"):
         config(**{field: value})
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def mixed(folder: Path, count: int = 300) -> Path:
+    """Conversations of two sources with broken lines among them."""
+    source = random.Random(8)
+    for name in ("a", "b"):
+        lines = [talk(source, 3) if source.random() < 0.95 else b"{" for _ in range(count)]
+        write(folder / "sft", lines, f"{name}.jsonl")
+    return folder / "sft"
+
+
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path, tokenizer_folder, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    folders = []
+    for workers in (1, 2, 3):
+        with Local(workers) as pool:
+            raw = mixed(tmp_path / str(workers))
+            folders.append(pack_folder(raw, tokenizer_folder, pool, max_quarantine_share=0.2)[0])
+    first, *others = map(bytes_of, folders)
+    assert all(other == first for other in others)
+    for line in first["quarantine.jsonl"].decode().splitlines():
+        entry = json.loads(line)
+        assert (raw / entry["file"]).read_bytes().splitlines()[entry["line"] - 1] == b"{"
+
+
+@pytest.mark.parametrize("size", [700, 30_000])
+def test_whatever_the_size_of_shards_every_document_is_packed_once(tmp_path, tokenizer_folder, monkeypatch, size):
+    whole, _ = pack_folder(mixed(tmp_path / "whole", 60), tokenizer_folder, max_quarantine_share=0.2)
+    monkeypatch.setattr(shards, "SHARD_BYTES", size)
+    cut, _ = pack_folder(mixed(tmp_path / "cut", 60), tokenizer_folder, max_quarantine_share=0.2)
+    assert sorted(all_documents(cut)) == sorted(all_documents(whole))
+    assert (cut / "quarantine.jsonl").read_bytes() == (whole / "quarantine.jsonl").read_bytes()
+
+
+class Stopped(Local):
+    """Ends in the middle, as a killed stage does; what is finished stays on the disk."""
+
+    def run(self, function, tasks):
+        yield from super().run(function, tasks[:3])
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_goes_on_with_what_is_finished(tmp_path, tokenizer_folder, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    through, _ = pack_folder(mixed(tmp_path / "through"), tokenizer_folder, max_quarantine_share=0.2)
+    raw = mixed(tmp_path / "stopped")
+    with pytest.raises(KeyboardInterrupt):
+        pack_folder(raw, tokenizer_folder, Stopped(1), max_quarantine_share=0.2)
+    assert not list(raw.parent.glob("packed/*.arrow*"))
+    shutil.rmtree(raw.parent / "packed")  # the stage's files.folder does so
+    done = {path: path.stat().st_ino for path in raw.parent.rglob("*.rows.npz")}
+    assert len(done) == 3
+    asked = []
+
+    class Watched(Local):
+        def run(self, function, tasks):
+            asked.extend(path.stat().st_ino for path in done)
+            for result in super().run(function, tasks):
+                if result in done:
+                    assert result.stat().st_ino == done[result], "made anew"
+                yield result
+
+    out, _ = pack_folder(raw, tokenizer_folder, Watched(1), max_quarantine_share=0.2)
+    assert asked == list(done.values())
+    assert bytes_of(out) == bytes_of(through)
+    assert not list(raw.parent.rglob("*.npz")), "what was packed is cleared away"
+
+
+def test_sources_are_read_as_often_as_the_mixture_says(tmp_path, tokenizer_folder, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    raw = mixed(tmp_path)
+    mixture = Mixture(sft={"a": Portion(epochs=2.5)})
+    plain, before = pack_folder(mixed(tmp_path / "plain"), tokenizer_folder, max_quarantine_share=0.2, max_seq_len=512)
+    out, after = pack_folder(raw, tokenizer_folder, max_quarantine_share=0.2, max_seq_len=512, mixture=mixture)
+    frozen = [
+        Counter((tuple(ids), tuple(learn)) for row in documents(folder, "train") for ids, learn in row)
+        for folder in (plain, out)
+    ]
+    assert set(frozen[0]) == set(frozen[1]), "nothing is left out"
+    encoder = shards.Encoder(shards.Recipe(tokenizer_folder, 512, 0.1, 0.0))
+    expected: Counter[Any] = Counter()
+    for source, document in corpus.read(raw):
+        if isinstance(document, corpus.Dialogue) and corpus.fraction(document.content, "split") >= 0.1:
+            again = corpus.fraction(document.content, "epochs") < 0.5
+            encoded, _ = encoder.encode([document])
+            expected[tuple(encoded.ids), tuple(encoded.learn)] += 2 + again if source.file == "a.jsonl" else 1
+    assert frozen[1] == expected
+    assert after["validation"] == before["validation"]
+    assert after["sources"]["a"]["epochs"] == 2.5 and after["sources"]["b"] == before["sources"]["b"] | {
+        "share": after["sources"]["b"]["share"]
+    }
+    assert sum(entry["share"] for entry in after["sources"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_weights_are_shares_of_the_tokens(tmp_path, tokenizer_folder, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    mixture = Mixture(sft={"a": Portion(weight=0.8, max_epochs=2.0), "b": Portion(weight=0.2)})
+    with Local(2) as pool:
+        _, statistics = pack_folder(mixed(tmp_path), tokenizer_folder, pool, max_quarantine_share=0.2, mixture=mixture)
+    shares = {source: entry["share"] for source, entry in statistics["sources"].items()}
+    assert shares == {"a": pytest.approx(0.8, abs=0.02), "b": pytest.approx(0.2, abs=0.02)}
+    assert statistics["sources"]["a"]["epochs"] == 2.0 and statistics["sources"]["b"]["epochs"] < 1
+
+
+def test_a_mixture_of_unknown_sources_names_the_known(tmp_path, tokenizer_folder):
+    with pytest.raises(UserError, match=r"pack\.mixture\.sft: there is no source `c` \(known: a, b\)"):
+        pack_folder(mixed(tmp_path, 10), tokenizer_folder, mixture=Mixture(sft={"c": Portion(epochs=1.0)}))

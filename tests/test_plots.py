@@ -131,3 +131,8 @@ def test_text_is_escaped() -> None:
     ):
         parse(picture)
         assert "<b>" not in picture and "<run>" not in picture
+
+
+def test_a_funnel_is_full_up_to_what_stays() -> None:
+    rects = [rect.attrib for rect in parse(plots.funnel("language", 0.9, 0.75, "sft")).iter("rect")]
+    assert [(rect["x"], rect["width"]) for rect in rects] == [("0%", "75.00%"), ("75.00%", "15.00%")]

@@ -15,6 +15,7 @@ from stages.report import main
 Answers = Mapping[str, Sequence[bool]]  # family → right or wrong, item by item
 
 N = 40
+NOTE = "Not decontaminated: pretrain was not compared with the benchmark."
 
 
 def answers(know: int, tool: int, overrefuse: int) -> dict[str, list[bool]]:
@@ -82,6 +83,7 @@ def write(root: Path, checkpoints: Mapping[str, Answers], split: str = "dev") ->
     for name, text in CURVES.items():
         files.write_text(curves / f"{name}.tsv", text)
     held_out = {"en": {"bytes": 4096, "tokens": 1000, "bytes_per_token": 4.096}}
+    files.write_json(root / "clean.json", {"decontaminated": {"note": NOTE}})
     files.write_json(root / "tokenizer.json", {"vocab_size": 2048, "held_out": held_out})
     split_statistics = {
         "rows": 123, "documents": 4567, "tokens": 89012, "target_tokens": 78901, "target_bytes": 234567,
@@ -96,7 +98,14 @@ def write(root: Path, checkpoints: Mapping[str, Answers], split: str = "dev") ->
 
 def arguments(root: Path) -> list[Path]:
     """The stage's inputs, for metrics that are there already."""
-    return [root / "benchmark", root / "tokenizer.json", root / "packed", root / "curves", root / "evaluate"]
+    return [
+        root / "benchmark",
+        root / "clean.json",
+        root / "tokenizer.json",
+        root / "packed",
+        root / "curves",
+        root / "evaluate",
+    ]
 
 
 class Run:
@@ -137,6 +146,7 @@ def test_numbers_are_those_of_the_inputs(tmp_path: Path) -> None:
     assert "| know | 40 | 50.0 [35.2, 64.8] | 75.0 [59.8, 85.8] | 77.5 [62.5, 87.7] | 72.5 " in texts[".md"]
     assert "| pretrain | 40 | 1,600 | 1.625 bits per byte |" in texts[".md"]
     assert "| dpo | 40 | 1,600 | 0.6875 accuracy |" in texts[".md"]
+    assert f"- {NOTE}" in texts[".md"] and NOTE in texts[".html"], "whether the data was decontaminated"
 
 
 def test_dead_experts_are_named_and_all_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,171 @@
+"""The stage clean on small data sets made here: what goes, what stays to the byte, and why."""
+
+import json
+import random
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minimind import config
+from minimind.cleaning import collection, page, shards
+from minimind.cleaning.collection import Cleaned, CleanError
+from minimind.cleaning.settings import DATA_SETS, CleanConfig
+
+ROOT = Path(__file__).parents[1]
+FULL = config.parse(
+    CleanConfig, config.read(ROOT / "profiles/minimind-3.yaml")["clean"], ROOT / "profiles/minimind-3.yaml", "clean"
+)
+PROSE = (
+    "The harbour was quiet in the early morning, and the boats that had come in with the tide lay side by side. "
+    "A boy walked along the wall to count them, as he did each day, and wrote the number {n} in a small book. "
+)
+ITEM = {
+    "id": "dev-1", "kind": "generate", "family": "x", "verify": {"kind": "exact", "value": "7"},
+    "messages": [{"role": "user", "content": "How many ships may leave the northern port before winter closes the "
+                  "strait, if seven of them wait for the pilot?"}],
+}  # fmt: skip
+
+
+def talk(question: str, answer: str) -> dict[str, Any]:
+    return {
+        "conversations": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
+        "extra": 1,
+    }
+
+
+def write(root: Path, data: dict[str, list[Any]]) -> list[Path]:
+    """Data sets below `root`, a bytes object is a line as it is; returns the folders, the benchmark's last."""
+    for name in (*DATA_SETS, "benchmark"):
+        (root / name).mkdir(parents=True)
+        lines = [
+            entry if isinstance(entry, bytes) else json.dumps(entry, ensure_ascii=False).encode()
+            for entry in data.get(name, [])
+        ]
+        (root / name / "a.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    return [root / name for name in (*DATA_SETS, "benchmark")]
+
+
+def run(tmp_path: Path, data: dict[str, list[Any]], settings: CleanConfig = FULL, workers: int = 1) -> Cleaned:
+    *raws, benchmark = write(tmp_path / "raw", data)
+    return collection.clean(
+        raws, benchmark, replace(settings, max_removed_share=1.0), workers, tmp_path / "out", tmp_path
+    )
+
+
+def removed(tmp_path: Path, name: str) -> list[tuple[int, str]]:
+    lines = (tmp_path / "out/removed" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(entry["line"], entry["rule"]) for entry in map(json.loads, lines)]
+
+
+def test_what_no_rule_touches_stays_to_the_byte(tmp_path: Path) -> None:
+    odd = b'{"text":   "%s", "kept": [1,  2]}' % PROSE.encode()
+    bad = [b"not json", b'{"text": 3}', b"\xff\xfe", b""]
+    cleaned = run(tmp_path, {"pretrain": [odd, *bad]})
+    raw = (tmp_path / "raw/pretrain/a.jsonl").read_bytes()
+    assert (tmp_path / "out/pretrain/a.jsonl").read_bytes() == raw
+    funnel = cleaned.funnels["pretrain"]
+    assert (funnel.lines, funnel.kept, funnel.unreadable, funnel.kept_bytes) == (5, 5, 4, len(raw))
+
+
+def test_each_rule_removes_what_it_is_for_and_says_where_it_stood(tmp_path: Path) -> None:
+    german = "Der Hafen war am frühen Morgen still, und die Boote lagen nebeneinander an der Mauer, wie jeden Tag. "
+    menu = "\n".join(["Home", "Products", "Contact", "About", "Imprint", "Jobs at our firm"])
+    verse = "床前明月光，疑是地上霜。举头望明月，低头思故乡。这是一首很有名的诗。"
+    shared = ITEM["messages"][0]["content"]  # type: ignore[index]
+    sft = [
+        talk("你好，请问今天的天气怎么样？", "今天的天气很好，适合到公园里去散步。"),
+        talk("Tell me.", "I'm sorry, but I can't help with that."),
+        talk("写一首诗", "作为一个AI语言模型，我没有感情。"),
+        {"conversations": [{"role": "assistant", "content": "Hello."}]},
+        {"conversations": [{"role": "user", "content": "Hi."}, {"role": "wizard", "content": "Hello."}]},
+        {"conversations": [
+            {"role": "user", "content": "Add."}, {"role": "assistant", "content": "", "tool_calls": "[{broken"}]},
+        talk(f"Please tell me: {shared}", "Seven."),
+        talk("你好，请问今天的天气怎么样？", "今天的天气很好，适合到公园里去散步。"),
+    ]  # fmt: skip
+    cleaned = run(tmp_path, {
+        "pretrain": [
+            {"text": PROSE.format(n=1)}, {"text": "Short."}, {"text": german * 3}, {"text": menu}, {"text": verse},
+            {"text": "very good " * 60 + "the of and to."}, {"text": f"So it was asked. {shared} Nobody knew."},
+            {"text": PROSE.format(n=1)},
+        ],
+        "sft": sft,
+        "benchmark": [ITEM],
+    })  # fmt: skip
+    assert sorted(removed(tmp_path, "pretrain")) == [
+        (2, "too short"), (3, "language"), (4, "line ends"), (6, "top n-gram"), (7, "contaminated"), (8, "duplicate"),
+    ]  # fmt: skip
+    assert sorted(removed(tmp_path, "sft")) == [
+        (2, "refusal"), (3, "refusal"), (4, "turns"), (5, "malformed"), (6, "malformed"), (7, "contaminated"),
+        (8, "duplicate"),
+    ]  # fmt: skip
+    report = cleaned.report()
+    assert report["data_sets"]["sft"]["kept"]["documents"] == 1
+    assert report["decontaminated"]["items"] == 1
+    assert "dev-1" in (tmp_path / "out/removed/sft.jsonl").read_text(encoding="utf-8")
+    html = page.html(cleaned)
+    assert "contaminated" in html
+    assert "床前明月光" in html
+    assert "<script" not in html
+
+
+def test_near_duplicates_are_those_that_share_most_of_their_shingles(tmp_path: Path) -> None:
+    words = [f"{a}{b}" for a in "bdfghjklmn" for b in ("ado", "ibe", "uce", "ony", "ash", "ert", "ilk", "oam")]
+    drawn = random.Random(1)
+    rows = [" ".join(drawn.choices(words, k=200)) for _ in range(20)]
+    close = rows[0].replace(rows[0].split()[100], "elephant", 1)
+    far = " ".join(rows[1].split()[:100] + rows[2].split()[:100])
+    only = replace(FULL, quality="off", repetition="off", language="off")
+    run(tmp_path, {"pretrain": [{"text": text} for text in (*rows, close, far)]}, only)
+    assert removed(tmp_path, "pretrain") == [(21, "near duplicate")]
+
+
+def test_the_number_of_processes_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = random.Random(2)
+    texts = [PROSE.format(n=drawn.randrange(30)) + "And then he went home again, for it was late. " * (n % 3)
+             for n in range(200)]  # fmt: skip
+    data = {
+        "pretrain": [{"text": text} for text in texts] + [b"broken"] * 3,
+        "sft": [talk(f"{n % 50}?", texts[n]) for n in range(100)],
+    }
+    monkeypatch.setattr(shards, "SHARD_BYTES", 5000)
+    results = []
+    for workers in (1, 2, 3):
+        run(tmp_path / str(workers), data, workers=workers)
+        out = tmp_path / str(workers) / "out"
+        results.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
+    assert results[0] == results[1] == results[2]
+    assert 3 < results[0][Path("pretrain/a.jsonl")].count(b"\n") < 203
+
+
+def test_a_rule_that_empties_the_data_stops_the_stage_and_leaves_the_list(tmp_path: Path) -> None:
+    *raws, benchmark = write(tmp_path / "raw", {"pretrain": [{"text": "Short."}] * 3})
+    with pytest.raises(CleanError, match=r"pretrain: 3 of 3 documents were removed \(3 too short\)"):
+        collection.clean(raws, benchmark, FULL, 1, tmp_path / "out", tmp_path / "evidence")
+    assert (tmp_path / "evidence/pretrain.removed.jsonl").read_bytes().count(b"\n") == 3
+
+
+def test_edits_reach_texts_and_leave_tool_calls_alone(tmp_path: Path) -> None:
+    call = '[{"name": "f", "arguments": {"x": "a@b.org"}}]'
+    message = {"role": "assistant", "content": "写信给 a.b@example.com\r\n或 13812345678。\x07", "tool_calls": call}
+    conversation = [{"role": "user", "content": "Cafe\u0301?"}, message]
+    cleaned = run(tmp_path, {"sft": [{"conversations": conversation}]}, replace(FULL, redact="all"))
+    kept = json.loads((tmp_path / "out/sft/a.jsonl").read_text(encoding="utf-8"))["conversations"]
+    assert kept[0]["content"] == "Café?"
+    assert kept[1] == message | {"content": "写信给 [email]\n或 [phone number]。"}
+    assert dict(cleaned.funnels["sft"].edits) == {"normalised": 1, "control": 1, "redacted": 1}
+
+
+def test_a_report_without_decontamination_says_so(tmp_path: Path) -> None:
+    cleaned = run(tmp_path, {"benchmark": [ITEM]}, replace(FULL, decontaminate="sft dpo prompts"))
+    assert cleaned.note.startswith("Not decontaminated: pretrain was not compared")
+    assert "all 1 items" in run(tmp_path / "all", {"benchmark": [ITEM]}).note
+
+
+@pytest.mark.parametrize(("name", "value"), [("html", "sfd"), ("control", ""), ("languages", "zh fr"),
+                                             ("similarity", 1.5), ("ngram_han", 1)])  # fmt: skip
+def test_a_wrong_setting_is_named(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"clean.{name}"):
+        CleanConfig(**(asdict(FULL) | {name: value}))

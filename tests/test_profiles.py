@@ -218,7 +218,7 @@ def test_from_the_hub_to_a_first_step(
     for item in profile["data"]["benchmark"]:
         item["count"] = 24
     profile["tokenizer"] |= {"vocab_size": 600, "max_bytes": 100_000, "held_out_share": 0.1}
-    profile["pack"] |= {"max_seq_len": 64, "validation_share": 0.1}
+    profile["pack"] |= {"max_seq_len": 320, "validation_share": 0.1}
     profile["runtime"]["workers"] = 1
     with Path("params.yaml").open("w") as stream:
         YAML().dump(profile, stream)
@@ -227,7 +227,7 @@ def test_from_the_hub_to_a_first_step(
         if name in stages:
             import_module(f"stages.{name}").main(*map(Path, declarations.arguments(stages[name])))
     for data_set in ("pretrain", "sft", "dpo"):
-        assert len(Rows.open(Path("data/packed") / data_set, "train")) > 8
+        assert len(Rows.open(Path("data/packed") / data_set, "train")) >= 4
         raw = files.verify_manifest(Path("data/raw") / data_set)["files"]
         assert len(raw) == len(profile["data"][data_set])
         assert all(entry["lines"] > 30 for entry in raw.values())

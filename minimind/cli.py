@@ -147,10 +147,9 @@ def verify(folder: Path) -> None:
 def chat(options: argparse.Namespace) -> None:
     """Talk with a checkpoint in the terminal. Raises ValueError."""
     from minimind import talk  # imports torch, which takes seconds that the other subcommands don't need
+    from minimind.inference.sampling import Sampling
 
-    sampling = talk.Sampling(
-        options.max_new_tokens, options.temperature, options.top_k, options.top_p, seed=options.seed
-    )
+    sampling = Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, seed=options.seed)
     scaling = talk.scaling(options.rope_scaling) if options.rope_scaling else None
     talk.main(options.name, options.prompts, sampling, options.system, options.tools, scaling)
 

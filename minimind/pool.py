@@ -44,7 +44,7 @@ class Pool(Protocol):
 
 def choose(runtime: Runtime) -> Pool:
     """The pool of `runtime.data_engine`. Raises PoolError if it is not installed."""
-    return Ray() if runtime.data_engine == "ray" else Local(runtime.workers or len(os.sched_getaffinity(0)))
+    return Ray() if runtime.data_engine == "ray" else Local(runtime.workers or os.cpu_count() or 1)
 
 
 class Local:

@@ -13,10 +13,10 @@ from minimind.sources.http import HttpSource
 from minimind.sources.modelscope import ModelScopeSource
 from minimind.sources.npm import NpmSource
 from minimind.sources.poetry import PoetrySource
-from minimind.sources.pypi import PypiSource
 from minimind.sources.remote import RemoteSource
 from minimind.sources.s3 import S3Source
 from minimind.sources.source import FetchError, Source
+from minimind.sources.wheel import PypiSource
 
 KINDS: dict[str, type[Source]] = {
     "atlas": AtlasSource,

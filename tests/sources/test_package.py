@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minimind import files
-from minimind.sources import collection, npm, pypi
+from minimind.sources import collection, npm, wheel
 from minimind.sources.source import FetchError
 
 NPM = "mime-db@1.52.0"
@@ -49,7 +49,7 @@ def test_what_a_client_or_a_digest_refuses_is_said(tmp_path: Path, monkeypatch: 
     with pytest.raises(FetchError, match="No matching version.*run `npm pack mime-db@0.0.999 .*copy the \\*.tgz to "):
         npm.package("mime-db@0.0.999")
     with pytest.raises(FetchError, match="No matching distribution.*copy the \\*.whl to "):
-        pypi.package("jsonschema-specifications==0.0.999")
+        wheel.package("jsonschema-specifications==0.0.999")
     archive = npm.package(NPM).parents[1] / "mime-db-1.52.0.tgz"
     archive.write_bytes(archive.read_bytes()[:-100])
     with pytest.raises(FetchError, match="has changed since it was downloaded: delete"):
@@ -60,4 +60,4 @@ def test_what_a_client_or_a_digest_refuses_is_said(tmp_path: Path, monkeypatch: 
     with pytest.raises(FetchError, match=f"mime-db-1.52.0.tgz has the integrity sha512-.*says {INTEGRITY[:20]}"):
         npm.package(NPM, INTEGRITY)
     with pytest.raises(FetchError, match="no file of the package matches `\\*.csv`"):
-        pypi.PypiSource(uri=f"pypi:{PYPI}", files=["*.csv"]).fetch(tmp_path, tmp_path)
+        wheel.PypiSource(uri=f"pypi:{PYPI}", files=["*.csv"]).fetch(tmp_path, tmp_path)

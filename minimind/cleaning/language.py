@@ -17,7 +17,7 @@ FEWEST_LATIN = 60  # letters; below, the classifier guesses, and English is give
 MOST_LATIN = 2000  # characters that are shown to the classifier
 JAPANESE = 0.1  # of kana among Han and kana
 # Those that much text of the web is in: the fewer there are, the less often code and formulas are taken for one.
-LATIN = "en de fr es it pt nl sv da nb pl cs ro hu fi tr id ms vi la"
+LATIN = "en de fr es it pt nl sv da no pl cs ro hu fi tr id ms vi la"
 py3langid.set_languages(LATIN.split())
 
 

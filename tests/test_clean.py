@@ -162,6 +162,7 @@ def test_a_report_without_decontamination_says_so(tmp_path: Path) -> None:
     cleaned = run(tmp_path, {"benchmark": [ITEM]}, replace(FULL, decontaminate="sft dpo prompts"))
     assert cleaned.note.startswith("Not decontaminated: pretrain was not compared")
     assert "all 1 items" in run(tmp_path / "all", {"benchmark": [ITEM]}).note
+    assert "has no items" in run(tmp_path / "none", {"benchmark": []}).note
 
 
 @pytest.mark.parametrize(("name", "value"), [("html", "sfd"), ("control", ""), ("languages", "zh fr"),

@@ -55,6 +55,8 @@ class Cleaned:
     def note(self) -> str:
         """One line for whoever reads the scores."""
         left_out = [name for name in self.funnels if not self.config.on("decontaminate", name)]
+        if not left_out and self.num_items == 0:
+            return "Not decontaminated: the benchmark has no items that the training data could be compared with."
         if not left_out:
             return (
                 f"The training data was compared with all {self.num_items} items of the benchmark; overlaps are gone."

@@ -108,7 +108,10 @@ def _objects(value: object, name: str) -> list[dict[str, Any]]:
     parsed = _parsed(value, name) if isinstance(value, str) else value
     if not isinstance(parsed, list) or not all(isinstance(entry, dict) for entry in parsed):
         raise ConversationError(f"the {name} are no list of JSON objects")
-    _encodable(json.dumps(parsed, ensure_ascii=False))
+    try:
+        _encodable(json.dumps(parsed, ensure_ascii=False))
+    except RecursionError:
+        raise ConversationError(f"the {name} are nested too deeply") from None
     return parsed
 
 

@@ -57,7 +57,7 @@ def grouped_product(rows: Tensor, matrices: Tensor, ends: Tensor) -> Tensor:
     ends (E,) int32: where each group ends. Returns (N, outputs). An operator of its own, because torch's takes one
     number format and one device to be compiled for, and on a CPU copies what it multiplies.
     """
-    if rows.is_cuda and rows.dtype == torch.bfloat16:
+    if fits_grouped_mm(rows, rows.shape[1], matrices.shape[1]):
         return F.grouped_mm(rows, matrices.mT, offs=ends)
     out = rows.new_empty(rows.shape[0], matrices.shape[1])
     for group, matrix in zip(groups(ends), matrices, strict=True):
@@ -71,12 +71,17 @@ def grouped_outer(left: Tensor, right: Tensor, ends: Tensor) -> Tensor:
 
     Returns (E, outputs, inputs), 0 for an empty group.
     """
-    if left.is_cuda and left.dtype == torch.bfloat16:
+    if fits_grouped_mm(left, left.shape[1], right.shape[1]):
         return F.grouped_mm(left.mT, right, offs=ends)
     out = left.new_empty(len(ends), left.shape[1], right.shape[1])
     for group, place in zip(groups(ends), out, strict=True):
         torch.mm(left[group].T, right[group], out=place)
     return out
+
+
+def fits_grouped_mm(x: Tensor, *widths: int) -> bool:
+    """Whether torch's own grouped product takes x: bf16 on CUDA, with rows of whole 16 bytes."""
+    return x.is_cuda and x.dtype == torch.bfloat16 and all(width % 8 == 0 for width in widths)
 
 
 def groups(ends: Tensor) -> list[slice]:

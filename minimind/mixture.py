@@ -52,12 +52,14 @@ def epochs(portions: Mapping[str, Portion], tokens: Mapping[str, int]) -> dict[s
     """How many times each source is read; those without a portion once. tokens: of one epoch of each, for training.
 
     Weights w_i are shares of the tokens that are read, T: a source of n_i tokens is read w_i T / n_i times. T is the
-    largest for which none is read more than its max_epochs: the smallest of max_epochs_i n_i / w_i.
+    largest for which none is read more than its max_epochs: the smallest of max_epochs_i n_i / w_i. Raises UserError
+    where a source with a weight has nothing to train on.
     """
     weighted = {source: portion for source, portion in portions.items() if portion.weight is not None}
+    if empty := [source for source in weighted if not tokens[source]]:
+        raise UserError(f"pack.mixture: {', '.join(empty)} has a weight and nothing to train on: take it out of `data`")
     total = min((p.max_epochs * tokens[source] / (p.weight or 1) for source, p in weighted.items()), default=0.0)
     found = dict.fromkeys(tokens, 1.0)
     for source, portion in portions.items():
-        # An empty source makes the total 0, and has nothing to be read.
-        found[source] = portion.epochs or (portion.weight or 0) * total / max(1, tokens[source])
+        found[source] = portion.epochs or (portion.weight or 0) * total / tokens[source]
     return found

@@ -98,7 +98,7 @@ def pack(
 ) -> dict[str, Any]:
     """Pack the data set `raw`, named as in `corpus.PARSERS`, into the new folder `out`; return its statistics.
 
-    Finished shards lie in the folder `scratch`, where an interrupted run finds them again, until all is packed.
+    Finished shards are left in the folder `scratch`, where an interrupted run finds them again.
     Raises PackError if nothing is left to train on, or if more than `max_quarantine_share` of the lines are bad;
     their list is then copied to the file `kept`, since `out` doesn't outlive a failed stage. Raises UserError if the
     mixture doesn't fit the files.
@@ -129,7 +129,6 @@ def pack(
     lengths = {split: _by_length(tally) for split, tally in merge.tallies.items()}
     files.write_json(out / "statistics.json", {**statistics, "documents_up_to_length": lengths})
     files.write_manifest(out)
-    shutil.rmtree(folder)
     return statistics
 
 

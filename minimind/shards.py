@@ -54,10 +54,9 @@ class Shard:
     folder: Path
     recipe: Recipe
 
-    @property
-    def place(self) -> Path:
-        """Where its results are, without their endings."""
-        return self.folder / f"{self.path.stem}-{self.start}"
+    def place(self, what: str) -> Path:
+        """Where a result of this kind is."""
+        return self.folder / f"{self.path.stem}-{self.start}.{what}.npz"
 
 
 def cut(path: Path, folder: Path, recipe: Recipe) -> list[Shard]:
@@ -284,7 +283,7 @@ def encode_shard(shard: Shard) -> Encoded:
 
 def count_shard(shard: Shard) -> int:
     """Training tokens in one epoch of the shard. Keeps its documents in a file, for `pack_shard` to take up."""
-    path = shard.place.with_suffix(".encoded.npz")
+    path = shard.place("encoded")
     if not path.exists():
         encoded = encode_shard(shard)
         arrays = encoded.documents._asdict() if encoded.documents else {}
@@ -302,10 +301,10 @@ def pack_shard(task: tuple[Shard, float]) -> Path:
     Returns the file, which `load` reads: for each split finished rows, the documents left over, and counts.
     """
     shard, epochs = task
-    path = shard.place.with_suffix(".rows.npz")
+    path = shard.place(f"rows-{epochs}")
     if path.exists():
         return path
-    kept = shard.place.with_suffix(".encoded.npz")
+    kept = shard.place("encoded")
     if kept.exists():
         notes, arrays = load(kept)
         encoded = Encoded(Documents(**arrays) if arrays else None, notes["lines"], notes["bad"])

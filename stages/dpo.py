@@ -5,6 +5,7 @@ from pathlib import Path
 
 from minimind import checkpoint, columns, config, distributed, hardware
 from minimind.batches import Batches, validation
+from minimind.intake import vocabulary
 from minimind.model import Decoder
 from minimind.objectives.preference import Preference, measure
 from minimind.rows import Rows
@@ -26,6 +27,7 @@ class Params:
 
 def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
+    vocabulary.check_equal(parent, tokenizer)
     device, dtype = hardware.setup(runtime)
     pairs = columns.source(Rows.open(packed, "train"), reference, "train")
     held_out = columns.source(Rows.open(packed, "validation"), reference, "validation")

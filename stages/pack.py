@@ -1,6 +1,7 @@
-"""Stage pack: raw data sets → rows of tokens."""
+"""Stage pack: clean data sets → rows of tokens."""
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def main(pretrain: Path, sft: Path, dpo: Path, tokenizer: Path, out: Path, metri
             kept = scratch / f"{raw.name}.quarantine.jsonl"
             statistics[raw.name] = pack(raw, tokenizer, params.pack, folder / raw.name, workers, scratch, kept)
     files.write_json(metrics, statistics)
+    for data_set in statistics:  # all is packed: nothing to be resumed
+        shutil.rmtree(scratch / data_set)
 
 
 if __name__ == "__main__":

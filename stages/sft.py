@@ -5,6 +5,7 @@ from pathlib import Path
 
 from minimind import checkpoint, config, distributed, hardware
 from minimind.batches import Batches, Source, validation
+from minimind.intake import vocabulary
 from minimind.model import Decoder
 from minimind.objectives.language import Language, bits_per_byte
 from minimind.rows import Rows
@@ -29,6 +30,7 @@ class Params:
 
 def main(base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
+    vocabulary.check_equal(base, tokenizer)  # the base may be someone else's
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")
     judged = Source(held_out)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from minimind import checkpoint, columns, config, files, hardware, process, teacher
 from minimind.chat import Chat
+from minimind.intake import vocabulary
 from minimind.resume import Resume
 from minimind.rows import Rows, write_columns
 from minimind.teacher import TeacherConfig
@@ -16,8 +17,9 @@ class Params:
     teacher: TeacherConfig
 
 
-def main(parent: Path, prompts: Path, pretrain: Path, out: Path) -> None:
+def main(parent: Path, prompts: Path, pretrain: Path, tokenizer: Path, out: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
+    vocabulary.check_equal(parent, tokenizer)  # a student learns the teacher's probabilities token by token
     device, dtype = hardware.setup(runtime)
     model, chat, top_k = checkpoint.load(parent, dtype).to(device), Chat(parent), params.teacher.top_k
     text = {split: Rows.open(pretrain, split) for split in ("train", "validation")}

@@ -1,4 +1,4 @@
-"""Stage tokenizer: raw texts → vocabulary, and how well it compresses text that it has not seen."""
+"""Stage tokenizer: clean texts → vocabulary, and how well it compresses text that it has not seen."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -158,6 +158,22 @@ def test_edits_reach_texts_and_leave_tool_calls_alone(tmp_path: Path) -> None:
     assert dict(cleaned.funnels["sft"].edits) == {"normalised": 1, "control": 1, "redacted": 1}
 
 
+@pytest.mark.parametrize("calls", ["[]", "", [], None])
+def test_no_calls_ask_for_no_answer_of_a_tool(tmp_path: Path, calls: object) -> None:
+    answer = {"role": "assistant", "content": "Two.", "tool_calls": calls}
+    conversation = [{"role": "user", "content": "One and one?"}, answer] * 2
+    cleaned = run(tmp_path, {"sft": [{"conversations": conversation}]}, replace(FULL, turns="all", malformed="off"))
+    assert cleaned.funnels["sft"].kept == 1
+
+
+def test_what_is_nested_too_deeply_to_be_written_passes_to_the_quarantine(tmp_path: Path) -> None:
+    deep = json.loads("[" * 400 + "]" * 400)
+    conversation = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day.", "more": deep}]
+    cleaned = run(tmp_path, {"sft": [{"conversations": conversation}]})
+    assert cleaned.funnels["sft"].lines == 1
+    assert json.loads((tmp_path / "out/sft/a.jsonl").read_bytes()) == {"conversations": conversation}
+
+
 def test_a_report_without_decontamination_says_so(tmp_path: Path) -> None:
     cleaned = run(tmp_path, {"benchmark": [ITEM]}, replace(FULL, decontaminate="sft dpo prompts"))
     assert cleaned.note.startswith("Not decontaminated: pretrain was not compared")

@@ -44,3 +44,8 @@ def test_portions_that_do_not_fit_the_sources_are_refused(portions, says):
 def test_a_portion_is_epochs_or_a_weight(values):
     with pytest.raises(ValueError, match=r"epochs|weight"):
         Portion(**values)
+
+
+def test_a_weighted_source_without_tokens_is_named() -> None:
+    with pytest.raises(UserError, match="b has a weight and nothing to train on"):
+        epochs({"a": Portion(weight=0.7), "b": Portion(weight=0.3)}, {"a": 100, "b": 0})

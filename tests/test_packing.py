@@ -365,7 +365,7 @@ def test_an_interrupted_run_goes_on_with_what_is_finished(tmp_path, tokenizer_fo
         pack_folder(raw, tokenizer_folder, Stopped(1), max_quarantine_share=0.2)
     assert not list(raw.parent.glob("packed/*.arrow*"))
     shutil.rmtree(raw.parent / "packed")  # the stage's files.folder does so
-    done = {path: path.stat().st_ino for path in raw.parent.rglob("*.rows.npz")}
+    done = {path: path.stat().st_ino for path in raw.parent.rglob("*.rows-1.0.npz")}
     assert len(done) == 3
     asked = []
 
@@ -380,7 +380,24 @@ def test_an_interrupted_run_goes_on_with_what_is_finished(tmp_path, tokenizer_fo
     out, _ = pack_folder(raw, tokenizer_folder, Watched(1), max_quarantine_share=0.2)
     assert asked == list(done.values())
     assert bytes_of(out) == bytes_of(through)
-    assert not list(raw.parent.rglob("*.npz")), "what was packed is cleared away"
+
+
+def test_another_mixture_takes_up_no_shard_of_the_one_before(tmp_path, tokenizer_folder):
+    raw = mixed(tmp_path)
+    twice = Mixture(sft={"a": Portion(epochs=2.0)})
+    _, statistics = pack_folder(raw, tokenizer_folder, max_quarantine_share=0.2, mixture=twice)
+    shutil.rmtree(raw.parent / "packed")  # what was finished stays in the scratch
+    _, again = pack_folder(raw, tokenizer_folder, max_quarantine_share=0.2)
+    of_a, of_b = (statistics["train"]["tokens"] - again["train"]["tokens"], again["train"]["tokens"])
+    assert 0 < of_a < of_b
+
+
+def test_names_with_dots_stay_apart(tmp_path, tokenizer_folder):
+    for name in ("data.en", "data.zh"):
+        write(tmp_path / "pretrain", [{"text": f"{name} {number}"} for number in range(30)], f"{name}.jsonl")
+    out, _ = pack_folder(tmp_path / "pretrain", tokenizer_folder, validation_share=0.0)
+    seen = Counter(tuple(tokens) for row in documents(out, "train") for tokens, _ in row)
+    assert len(seen) == 60 and set(seen.values()) == {1}
 
 
 def test_sources_are_read_as_often_as_the_mixture_says(tmp_path, tokenizer_folder, monkeypatch):

@@ -27,7 +27,7 @@ PUBLISHED = {
     "minimind-3": (63_912_192, 63_912_192),
     "minimind-3-moe": (198_416_640, 63_936_768),
 }
-OWN = {"atlas", "atlas-small"}
+OWN = {"atlas", "atlas-small", "poetry", "poetry-small"}
 POSITIONS = {"minimind-v": (1e4, 512), "minimind2": (1e6, 32768), "minimind-3": (1e6, 32768)}
 
 

@@ -201,7 +201,7 @@ def minimind_files() -> dict[str, bytes]:
     }  # fmt: skip
 
 
-FETCHED = [path for path in PROFILES if re.fullmatch(r"minimind(2|-3).*(?<!r1)|minimind-v1|minimind2-r1", path.stem)]
+FETCHED = [path for path in PROFILES if path.stem.startswith("minimind")]
 
 
 @pytest.mark.parametrize("path", FETCHED, ids=lambda path: path.stem)

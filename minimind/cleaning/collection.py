@@ -9,6 +9,7 @@ import shutil
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -113,7 +114,13 @@ def _clean_one(
             merge.open(name)
             with (out / raw.name / name).open("wb") as stream:
                 for shard in batch:
-                    merge.add(shard, next(outcomes), stream)
+                    try:
+                        outcome = next(outcomes)
+                    except BrokenProcessPool:
+                        raise CleanError(
+                            f"a worker died over {raw.name}/{name}: with too little memory, lower runtime.workers"
+                        ) from None
+                    merge.add(shard, outcome, stream)
                     bar.update(shard.end - shard.start)
             num_lines[name] = {"lines": merge.kept_lines}
     files.write_manifest(out / raw.name, details=num_lines)

@@ -36,7 +36,8 @@ def disorder(messages: Messages, ends_in_answer: bool) -> str | None:
     before = "system"
     for number, message in enumerate(messages, 1):
         role = str(message.get("role"))
-        called = before == "assistant" and bool(messages[number - 2].get("tool_calls"))
+        # As JSON text, in MiniMind's files, calls may be an empty list.
+        called = before == "assistant" and messages[number - 2].get("tool_calls") not in (None, "", "[]", [])
         allowed = {
             "system": ("system", "user") if number == 1 else ("user",),
             "user": ("assistant",),

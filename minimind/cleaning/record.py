@@ -36,6 +36,10 @@ class Record:
                 isinstance(messages, list) and all(isinstance(message, dict) for message in messages)
                 for messages in found.values()
             )
+        try:
+            record.line()
+        except orjson.JSONEncodeError:  # nested so deeply that it can be read and not written
+            return None
         return record if usable else None
 
     @property

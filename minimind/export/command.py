@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from minimind import checkpoint
+from minimind import checkpoint, files
 from minimind.export import contents as reading
 from minimind.export import gguf, hub, huggingface, ollama, onnx
 from minimind.export.contents import Contents, ExportError
@@ -22,7 +22,8 @@ def main(options: argparse.Namespace) -> None:
     if options.out and out.exists():  # a folder is replaced as a whole, and pushed as a whole
         raise ExportError(f"--out {out} exists: name another place, or remove it first")
     if kind == "gguf":
-        gguf.write(contents, out / f"{contents.name}-{options.quantize}.gguf", options.quantize)
+        with files.folder(out) as folder:
+            gguf.write(contents, folder / f"{contents.name}-{options.quantize}.gguf", options.quantize)
     elif kind == "ollama":
         ollama.write(contents, out, options.quantize)
     elif kind == "onnx":

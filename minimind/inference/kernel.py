@@ -66,8 +66,9 @@ class _Scratch(ctypes.Structure):
 
 
 def covers(model: Decoder) -> bool:
-    """Whether this decoder can be run here: dense, on the CPU, and the library is there."""
-    return model.cos.device.type == "cpu" and not model.config.use_moe and library() is not None
+    """Whether this decoder can be run here: dense, of even widths, on the CPU, and the library is there."""
+    even = model.config.hidden_size % 2 == model.config.intermediate_size % 2 == 0  # bf16 is packed in pairs
+    return model.cos.device.type == "cpu" and not model.config.use_moe and even and library() is not None
 
 
 class Weights:

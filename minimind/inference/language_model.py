@@ -88,18 +88,26 @@ class Model:
         self._engine = Engine(
             Source(self.decoder, quantize is not None),
             EOS,
-            None if draft is None else Source(self._draft(os.fspath(draft)), quantize is not None),
+            None if draft is None else Source(self._draft(os.fspath(draft), rope_scaling), quantize is not None),
             draft_tokens,
         )
 
-    def _draft(self, name: str) -> Decoder:
+    def _draft(self, name: str, rope_scaling: RopeScaling | None) -> Decoder:
         folder = _found(name)
         if Chat(folder).tokenizer.to_str() != self.chat.tokenizer.to_str():
             raise UserError(
                 f"{folder} has another tokenizer than {self.folder}: a draft must write the same tokens; take a "
                 "checkpoint of the same pipeline, for example its student"
             )
-        return checkpoint.load(folder, self._dtype).to(self._device).requires_grad_(False)
+        decoder = checkpoint.load(folder, self._dtype)
+        if rope_scaling is not None:
+            decoder.rescale(rope_scaling)
+        if decoder.config.max_position_embeddings < self.max_tokens:
+            raise UserError(
+                f"{folder} takes {decoder.config.max_position_embeddings} tokens, {self.folder} {self.max_tokens}: a "
+                "draft must reach as far (model.max_position_embeddings)"
+            )
+        return decoder.to(self._device).requires_grad_(False)
 
     @property
     def max_tokens(self) -> int:

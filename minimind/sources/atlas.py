@@ -19,8 +19,9 @@ class AtlasSource(Source):
     def fetch(self, destination: Path, watched: Path) -> None:
         """Write `<data set>.jsonl`. Raises FetchError if there is no such data set, or not so many records."""
         try:
+            records = world.generate(self.place, self.count, self.seed)
             with (destination / f"{self.place}.jsonl").open("wb") as stream:
-                for record in world.generate(self.place, self.count, self.seed):
+                for record in records:
                     stream.write(orjson.dumps(record) + b"\n")
         except ValueError as error:
             raise FetchError(f"{self.uri} with count {self.count}: {error}") from error

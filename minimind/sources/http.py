@@ -23,10 +23,10 @@ class HttpRemote(Remote):
     def blocks(self, offset: int, etag: str | None) -> Iterator[tuple[int, bytes]]:
         """Source: RFC 9110, sections 13.1.5 (If-Range), 14 (Range), 15.5.17 (416)."""
         headers = {**self.headers, "Accept-Encoding": "identity"}  # as it lies there, so that lengths can be compared
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-            if etag and not etag.startswith("W/"):
-                headers["If-Range"] = etag
+        if etag is None or etag.startswith("W/"):
+            offset = 0  # nothing says that the rest would be of the same file
+        if offset and etag:
+            headers |= {"Range": f"bytes={offset}-", "If-Range": etag}
         try:
             with httpx2.stream("GET", self.url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as response:
                 if response.status_code == 416 and self._total(response) == offset:

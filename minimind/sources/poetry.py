@@ -26,8 +26,9 @@ class PoetrySource(Source):
     def fetch(self, destination: Path, watched: Path) -> None:
         """Write `<data set>.jsonl`. Raises FetchError if there is no such data set, or not so many records."""
         try:
+            records = library.generate(poems(), self.place, self.count, self.seed)
             with (destination / f"{self.place}.jsonl").open("wb") as stream:
-                for record in library.generate(poems(), self.place, self.count, self.seed):
+                for record in records:
                     stream.write(orjson.dumps(record) + b"\n")
         except FetchError:
             raise

@@ -13,6 +13,7 @@ import shutil
 import string
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class RecordSource(Source):
     map: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if unknown := set(self.map) - set(_KEYS):
             raise ValueError(f"`map` has {', '.join(sorted(unknown))}, known are {', '.join(_KEYS)}")
 
@@ -110,6 +112,9 @@ class RecordSource(Source):
             OSError,
             EOFError,
             ValueError,
+            TypeError,  # a value that JSON has no word for
+            RuntimeError,  # a zip with a password
+            zlib.error,
             csv.Error,
             zipfile.BadZipFile,
             ijson.JSONError,
@@ -145,7 +150,8 @@ class RecordSource(Source):
             return message
         names = {self.map.get(key, key): key for key in ("role", "content")}
         renamed = {names.get(key, key): value for key, value in message.items()}
-        renamed["role"] = _ROLES.get(renamed.get("role", ""), renamed.get("role"))
+        if isinstance(role := renamed.get("role"), str):
+            renamed["role"] = _ROLES.get(role, role)
         return renamed
 
 

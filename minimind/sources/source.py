@@ -1,5 +1,6 @@
 """What every kind of source has in common."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ class Source(ABC):
 
     uri: str  # `<kind>:<place>`
     name: str | None = None  # of the file in the data set, without `.jsonl`; None: a number and the source's own name
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ValueError(f"the name {self.name!r} of {self.uri} must be of letters, digits, `_`, `.` and `-`")
 
     @property
     def place(self) -> str:

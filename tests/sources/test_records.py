@@ -132,6 +132,7 @@ def test_the_csv_files_of_minimind_v1_need_no_map(tmp_path: Path) -> None:
         ("data.json", b'[{"text": 1}, {"text"', {}, r"data.json can't be read as json after 1 records"),
         ("data.csv", b"text,n\na,1\nb\n", {}, "after 1 records: line 3 has other columns"),
         ("data.parquet", b"PAR1", {}, "can't be read as parquet"),
+        ("data.json", b'[{"text": 99999999999999999999999}]', {}, "can't be read as json"),
         ("data.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-9], {}, "can't be read as jsonl"),
         ("data.jsonl.zip", b"PK", {}, "can't be read as jsonl"),
         (

@@ -56,7 +56,8 @@ def test_the_family_is_a_table_of_estimates(
     assert cli.main(["doctor", "--family", "--price", "0.5", "--share", "0.2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = {cells[0].strip("`"): cells[1:] for line in lines[2:-2] if (cells := line.strip("| ").split(" | "))}
-    family = {path.stem for path in (ROOT / "presets").glob("minimind*.yaml")}
+    family = {path.stem for path in (ROOT / "profiles").glob("minimind*.yaml")}
+    assert family >= {path.stem for path in (ROOT / "presets").glob("minimind*.yaml")}
     assert rows.keys() == family
     # 26M parameters on 1.6 GB and 1.2 GB at a fifth of a token a byte: 6 · 25,829,888 · 0.56G / 14.2 TFLOP/s.
     assert rows["minimind2-small"] == ["25,829,888", "25,829,888", "pretrain_hq, sft_mini_512", "0.56G", "1.7", "$0.85"]

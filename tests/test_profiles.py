@@ -187,7 +187,8 @@ def minimind_files() -> dict[str, bytes]:
         {"role": "tool", "content": "42"},
         {"role": "assistant", "content": "It is 42."},
     ]  # fmt: skip
-    chats.append({"conversations": called, "source": "made up"})
+    special = {"conversations": called, "source": "made up"}
+    chats.append(special)
     pairs = list(world.generate("dpo", 60, 3))
     asked = [{"conversations": chat["conversations"], "gt": ["42"]} for chat in chats[:40]]
     singles = [chat["conversations"][-2:] for chat in chats if chat["conversations"][-2]["role"] == "user"]
@@ -195,7 +196,8 @@ def minimind_files() -> dict[str, bytes]:
              for number, (q, a) in enumerate(singles)]  # fmt: skip
     pretrain = dict.fromkeys(("pretrain_t2t", "pretrain_t2t_mini", "pretrain_hq"), lines(texts))
     sft = ("sft_t2t", "sft_t2t_mini", "sft_mini_512", "sft_512", "sft_1024", "r1_mix_1024")
-    made = {**pretrain, **dict.fromkeys(sft, lines(chats)), "dpo": lines(pairs), "rlaif": lines(asked)}
+    talks = {name: lines([*world.generate("sft", 150, seed), special]) for seed, name in enumerate(sft, 2)}
+    made = {**pretrain, **talks, "dpo": lines(pairs), "rlaif": lines(asked)}
     return {f"jingyaogong/minimind_dataset/{name}.jsonl": content for name, content in made.items()} | {
         "data/own/pretrain_data.csv": table(texts), "data/own/sft_data_multi.csv": table(turns)
     }  # fmt: skip

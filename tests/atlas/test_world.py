@@ -14,8 +14,8 @@ GOLDEN = {
     "sft": "c2ee0109e218ff80",
     "dpo": "de20cfefbefb7f92",
     "prompts": "51f808bc525a3b95",
-    "dev": "456abb36d6f77fad",
-    "test": "19be7e09ef1e8e7b",
+    "dev": "35f8a252cfbaba1e",
+    "test": "bd161add1beb6c31",
 }
 
 

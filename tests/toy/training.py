@@ -44,7 +44,7 @@ CONFIG = TrainConfig(
     batch_size=8, steps=6, optimizer="adamw", weight_decay=0.1, warmup_steps=2, log_every=2, validate_every=2,
     save_every=3,
 )  # fmt: skip
-RUNTIME = Runtime("cpu", "float32", 1, 1, "ddp", 1, False, 0, False, "off", "off", 1, 8)
+RUNTIME = Runtime("cpu", "float32", 1, 1, "ddp", 1, False, 0, False, "off", "off", 1, "local", 8)
 OBJECTIVES: dict[str, Objective] = {
     "language": Language(), "preference": Preference(0.3, nll=0.5), "distillation": Distillation(0.7, 2.0),
 }  # fmt: skip

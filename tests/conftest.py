@@ -128,12 +128,8 @@ class Hub(ThreadingHTTPServer):
         return hashlib.sha1(json.dumps(listing, sort_keys=True).encode()).hexdigest()
 
 
-class HubRequest(BaseHTTPRequestHandler):
-    server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
+class Answering(BaseHTTPRequestHandler):
+    """Answers with bytes as they are, and with anything else as JSON."""
 
     def answer(self, value: object, status: int = 200, headers: Mapping[str, str] = {}) -> None:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -143,6 +139,14 @@ class HubRequest(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+class HubRequest(Answering):
+    server: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
 
     def handle_request(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -250,7 +254,7 @@ class Upstream(ThreadingHTTPServer):
         return [asked for method, name, asked in self.asked if method == "GET" and name == path]
 
 
-class UpstreamRequest(BaseHTTPRequestHandler):
+class UpstreamRequest(Answering):
     server: Upstream
     protocol_version = "HTTP/1.1"
 
@@ -322,15 +326,6 @@ class UpstreamRequest(BaseHTTPRequestHandler):
             self.wfile.write(sent[: max(0, announced)])
             if kind in ("cut", "lie"):
                 self.close_connection = True
-
-    def answer(self, value: object, status: int = 200, headers: Mapping[str, str] = {}) -> None:
-        body = value if isinstance(value, bytes) else json.dumps(value).encode()
-        self.send_response(status)
-        for name, content in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, content)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
 
     do_GET = do_HEAD = do_POST = handle_request  # noqa: N815
 

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +23,10 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
-from minimind import tokenizer
+from minimind import encoding, tokenizer
 from minimind.tokenizer import SPECIAL_TOKENS
 
-FEW_TEXTS = 64  # fewer are encoded sooner than threads are woken
+FEW_TEXTS = 64  # fewer are encoded sooner than the faster way is made ready
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -265,7 +266,7 @@ class Chat:
         return self._encode([self.template.segments(conversation, add_generation_prompt=True)])[0][0]
 
     def encode_batch(self, conversations: Iterable[Conversation]) -> list[tuple[list[int], list[int]]]:
-        """`encode` of many conversations, on all cores."""
+        """`encode` of many conversations."""
         return self._encode([self.template.segments(conversation) for conversation in conversations])
 
     def encode_arrays(self, conversations: Iterable[Conversation]) -> "Arrays":
@@ -273,10 +274,14 @@ class Chat:
         return self._arrays([self.template.segments(conversation) for conversation in conversations])
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of plain texts, many of them on all cores; markers within them are ordinary characters."""
+        """Token ids of plain texts; markers within them are ordinary characters."""
         if len(texts) < FEW_TEXTS:
             return [self.text_tokenizer.encode(text).ids for text in texts]
-        return [encoding.ids for encoding in self.text_tokenizer.encode_batch_fast(list(texts))]
+        return self._encode_many(texts)
+
+    @cached_property
+    def _encode_many(self) -> encoding.Encode:
+        return encoding.encoder(self.text_tokenizer)
 
     def _encode(self, rendered: list[list[Segment]]) -> list[tuple[list[int], list[int]]]:
         arrays = self._arrays(rendered)

@@ -44,7 +44,7 @@ class TrainConfig:
     """How to train. Rates are peaks of the schedule. Raises ValueError naming the field."""
 
     batch_size: int  # rows per optimizer step, over all micro-batches
-    steps: int = 0  # optimizer steps; or 0, and `epochs`
+    steps: int = 0  # optimizer steps; or 0, and `epochs`; or both 0: the model stays as it is
     epochs: float = 0.0  # passes over the first source of rows
     optimizer: optim.OptimizerName = "muon"
     learning_rate: float = 4e-3  # AdamW's
@@ -63,8 +63,11 @@ class TrainConfig:
     skip_spikes: bool = False
 
     def __post_init__(self) -> None:
-        if (self.steps > 0) == (self.epochs > 0):
+        if self.steps > 0 and self.epochs > 0:
             raise ValueError(f"set either steps or epochs above 0, not both: steps {self.steps}, epochs {self.epochs}")
+        for name in ("steps", "epochs"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it can't be negative")
         for name in ("batch_size", "validate_every", "log_every", "save_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it counts from 1")
@@ -116,7 +119,7 @@ def train(
     memory.check(model, micro_batch_size * row_length, runtime.checkpoint_activations, zero_stage, world.size)
     model.checkpoint_activations = runtime.checkpoint_activations
     model.max_documents = max(source.rows.max_documents for source in batches.sources)
-    steps = config.steps or batches.steps(config.epochs)
+    steps = config.steps or (batches.steps(config.epochs) if config.epochs else 0)
     optimizers = optim.build(
         model, config.optimizer, config.learning_rate, config.matrix_learning_rate, config.betas, config.momentum,
         config.weight_decay,
@@ -144,6 +147,10 @@ def train(
         mininterval=1,
     )  # fmt: skip
     counted, since = state["tokens"], time.monotonic()
+
+    def judge() -> dict[str, float]:
+        """What held-out data says of the model as it is."""
+        return {f"validation_{name}": value for name, value in validate(engine.whole()).items()}
 
     def launch(step: int) -> Launched:
         """Compute a step, without waiting for its numbers."""
@@ -194,7 +201,7 @@ def train(
             line |= {name: total / units for name, total in state["window"].items()}
             line |= {"learning_rate": config.learning_rate * launched.share, "gradient_norm": norm}
             if state["step"] % config.validate_every == 0 or state["step"] == steps:
-                line |= {f"validation_{name}": value for name, value in validate(engine.whole()).items()}
+                line |= judge()
                 for expert in loads.dead(line) if world.main else ():
                     print(f"{curve.stem}: {expert} is dead, hardly any token visits it", file=sys.stderr)
             state["window"] = {}
@@ -214,6 +221,8 @@ def train(
         if world.main:
             resume.save(state["step"], values)
 
+    if steps == 0:
+        state["curve"] = [{"step": 0, "tokens": 0, **judge()}]
     # The numbers of a step are read while the next one computes, so that a GPU never waits for the host; but before
     # anything is written or measured, so that what is not finite stays out of it.
     unsettled: Launched | None = None
@@ -299,6 +308,8 @@ def fit(
     lineage = checkpoint.lineage(stage, inputs, params) | {"part": part or stage}
     if teacher:
         lineage["inputs"]["parent"] = teacher
+    if config.steps == config.epochs == 0 and "parent" not in inputs:
+        raise TrainingError(f"{stage}.steps and {stage}.epochs are 0, which leaves random weights: set one of them")
     world = distributed.join(model.cos.device)
     with Resume(stage, part, reader=not world.main) as resume, contextlib.ExitStack() as stack:
         run = None

@@ -1,10 +1,11 @@
-"""Stage pretrain: packed documents + the model's preset → base model."""
+"""Stage pretrain: packed documents + the model's preset, or a base of someone else's → base model."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import config, distributed, hardware
+from minimind import checkpoint, config, distributed, hardware
 from minimind.batches import Batches, Source, validation
+from minimind.intake import vocabulary
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.language import Language, bits_per_byte
 from minimind.rows import Rows
@@ -14,25 +15,32 @@ from minimind.train import TrainConfig, fit
 @dataclass(frozen=True)
 class Params:
     seed: int
+    base: bool
     model: ModelConfig
     pretrain: TrainConfig
 
 
-def main(packed: Path, tokenizer: Path, preset: Path, out: Path, metrics: Path, curve: Path) -> None:
+def main(base: Path, packed: Path, tokenizer: Path, preset: Path, out: Path, metrics: Path, curve: Path) -> None:
     params, runtime = config.load(Params, preset=preset), config.runtime()
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")
     judged = Source(held_out)
-    model = Decoder(params.model.with_vocabulary(rows.vocab_size), dtype).initialise(params.seed).to(device)
+    inputs = {"data": packed, "tokenizer": tokenizer}
+    if params.base:
+        inputs["parent"] = base / "model"
+        vocabulary.check_equal(inputs["parent"], tokenizer)
+        model = checkpoint.load(inputs["parent"], dtype)
+    else:
+        model = Decoder(params.model.with_vocabulary(rows.vocab_size), dtype).initialise(params.seed)
 
     def validate(model: Decoder) -> dict[str, float]:
         batches = validation(judged, params.pretrain.batch_size)
         return {"bits_per_byte": bits_per_byte(model, batches, held_out.target_bytes)}
 
     fit(
-        "pretrain", params, model, Language(), Batches([Source(rows)], params.pretrain.batch_size, params.seed),
-        params.pretrain, runtime, validate=validate, inputs={"data": packed, "tokenizer": tokenizer},
-        tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,
+        "pretrain", params, model.to(device), Language(),
+        Batches([Source(rows)], params.pretrain.batch_size, params.seed), params.pretrain, runtime, validate=validate,
+        inputs=inputs, tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,
     )  # fmt: skip
 
 

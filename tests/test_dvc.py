@@ -99,7 +99,8 @@ def test_a_section_is_declared_only_where_it_belongs() -> None:
     for name, stage in STAGES.items():
         for section in stage.get("params") or []:
             readers.setdefault(section, set()).add(name)
+    shared = {"base": {"tokenizer", "pretrain"}, "data": {"fetch"}, "model": {"pretrain"}, "student": {"distill"}}
     own = {"clean", "tokenizer", "pack", "pretrain", "sft", "dpo", "teacher", "distill", "evaluate"}
     assert {section: names for section, names in readers.items() if section != "seed"} == {
-        "data": {"fetch"}, "model": {"pretrain"}, "student": {"distill"}, **{name: {name} for name in own}
+        **shared, **{name: {name} for name in own}
     }  # fmt: skip

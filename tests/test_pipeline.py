@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from minimind import files
+
 ROOT = Path(__file__).parents[1]
 FOLLOW_SFT = ["sft", "reference", "dpo", "teacher", "distill", "report"] + [
     f"evaluate@{checkpoint}" for checkpoint in ("sft", "dpo", "distill", "control")
@@ -157,3 +159,29 @@ def test_one_changed_number_reruns_what_depends_on_it(clone: Clone) -> None:
     assert "metrics/sft.json" in clone.dvc("metrics", "diff")
     assert "metrics/scores/dpo.json" in clone.dvc("metrics", "show")
     assert "Validation" in clone.dvc("plots", "show", "--json")
+
+
+def test_another_model_may_be_the_base(clone: Clone) -> None:
+    clone.git("checkout", "--", ".")
+    clone.dvc("checkout", "--force")
+    model, own = clone.root / "models/pretrain", files.sha256(clone.root / "data/tokenizer/tokenizer.json")
+    base = clone.root / "data/base/model"
+    params = clone.root / "params.yaml"
+    text = params.read_text(encoding="utf-8").replace("\nbase: false", "\nbase: true")
+    params.write_text(re.sub(r"(\npretrain:\n(?:  .*\n)*?  steps: )\d+", r"\g<1>0", text), encoding="utf-8")
+
+    process = clone.start("repro", "tokenizer")
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode != 0 and "minimind import SOURCE data/base/model" in output
+
+    shutil.copytree(model, base)
+    trained = files.sha256(model / "model.safetensors")
+    assert ran(clone.dvc("repro", "pretrain")) == ["tokenizer", "pretrain"]  # rows of equal tokens stay
+    assert files.sha256(clone.root / "data/tokenizer/tokenizer.json") == own
+    assert files.sha256(model / "model.safetensors") == trained, "without a step it is the base"
+    lineage = files.read_manifest(model)["lineage"]
+    assert lineage["inputs"]["parent"] == files.sha256(base / files.MANIFEST)
+    assert (clone.root / "metrics/curves/pretrain.tsv").read_text(encoding="utf-8").startswith("step\ttokens\tvalid")
+
+    clone.dvc("exp", "run", "--set-param", "pretrain.steps=2", "pretrain")
+    assert files.sha256(model / "model.safetensors") != trained

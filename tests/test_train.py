@@ -267,7 +267,7 @@ def test_a_curve_is_a_table_with_gaps() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"steps": 0}, "steps or epochs"),
+        ({"steps": -1}, "steps is -1"),
         ({"epochs": 1.0}, "steps or epochs"),
         ({"batch_size": 0}, "batch_size"),
         ({"validate_every": 5}, "multiple of log_every"),

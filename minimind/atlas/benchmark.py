@@ -6,25 +6,17 @@ temperature 1, for which those on seen facts carry "sampled".
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from minimind.atlas import stories
-from minimind.atlas.exercises import Draw, dump
+from minimind.atlas.exercises import Draw
 from minimind.atlas.facts import COUNTRIES, LANGUAGES, RELATIONS, VALUES, Language
 from minimind.atlas.families import DRAWS
 from minimind.atlas.splits import Split
 from minimind.atlas.wording import CLOZES, REFUSALS, SPACE
-from minimind.errors import UserError
 from minimind.random import Random
+from minimind.turns import Item, take_turns
 
 _NUM_CHOICES = 4
-_MAX_REPEATS = 1000  # equal draws in a row after which a family counts as exhausted
-
-Item = dict[str, Any]
-
-
-class ExhaustedError(UserError):
-    """More items were asked for than a family has."""
 
 
 def _know(random: Random, language: Language, split: Split) -> Item:
@@ -85,20 +77,12 @@ FAMILIES: dict[str, Callable[[Random, Language, Split], Item]] = {
 def items(split: Split, count: int, seed: int) -> Iterator[Item]:
     """`count` different items, of each family in turn and in both languages by turns.
 
-    Raises ExhaustedError where a family has not so many.
+    Raises turns.ExhaustedError where a family has not so many.
     """
-    random = {family: Random(f"{split}/{seed}/{family}") for family in FAMILIES}
-    asked: set[str] = set()
-    for i in range(count):
-        number, place = divmod(i, len(FAMILIES))
-        family = list(FAMILIES)[place]
+
+    def draw(family: str, random: Random, number: int) -> Item:
         language = LANGUAGES[number % len(LANGUAGES)]
-        for _ in range(_MAX_REPEATS):
-            item = FAMILIES[family](random[family], language, split)
-            question = dump(item.get("messages") or item["context"])
-            if question not in asked:
-                break
-        else:
-            raise ExhaustedError(f"the atlas has no {number + 1} different items of family {family}: ask for fewer")
-        asked.add(question)
-        yield {"id": f"{split}-{family}-{number:04d}", "family": family, "language": language, **item}
+        return {"language": language, **FAMILIES[family](random, language, split)}
+
+    for family, number, item in take_turns(list(FAMILIES), count, f"{split}/{seed}", draw):
+        yield {"id": f"{split}-{family}-{number:04d}", "family": family, **item}

@@ -25,7 +25,7 @@ def generate(name: str, count: int, seed: int) -> Iterator[Record]:
 
     pretrain: {"text"}. sft: {"conversations", "family"}. dpo: {"chosen", "rejected", "flaw"}.
     prompts: {"messages", "tools"?, "verify", "family"}. dev, test: items as of `benchmark`.
-    Raises ValueError for an unknown name, and `benchmark.ExhaustedError` where dev or test has not so many items.
+    Raises ValueError for an unknown name, and `turns.ExhaustedError` where dev or test has not so many items.
     """
     if name in _BENCHMARKS:
         return benchmark.items(_BENCHMARKS[name], count, seed)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # JSON as the chat template writes it, which is what models here have learned.
 WRITING = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
+NAMED = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")  # schemas by names of any kind
+DATA = ("const", "enum", "default", "examples")  # no schemas
+
 
 @dataclass(frozen=True)
 class Form:
@@ -99,15 +102,15 @@ def call(tools: Sequence[dict[str, Any]], thinking: bool = False) -> Form:
 
     Raises UserError.
     """
-    choices = []
-    for tool in tools:
+    choices, parameters = [], {}
+    for number, tool in enumerate(tools):
         function = tool.get("function") or tool
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise UserError(f"a tool has no name: {json.dumps(tool, ensure_ascii=False)[:200]}")
-        properties = {
-            "name": {"const": function["name"]},
-            "arguments": {"additionalProperties": False, **(function.get("parameters") or {}), "type": "object"},
-        }
+        place = f"#/$defs/{number}"
+        wanted = _moved(function.get("parameters") or {}, place)
+        parameters[str(number)] = {"additionalProperties": False, **wanted, "type": "object"}
+        properties = {"name": {"const": function["name"]}, "arguments": {"$ref": place}}
         choices.append(
             {
                 "type": "object",
@@ -118,9 +121,27 @@ def call(tools: Sequence[dict[str, Any]], thinking: bool = False) -> Form:
         )
     if not choices:
         raise UserError("there is no tool to call: pass `tools`")
-    grammar = _guidance().LLMatcher.grammar_from_json_schema({"anyOf": choices}, overrides=WRITING)
+    whole = {"$defs": parameters, "anyOf": choices}
+    grammar = _guidance().LLMatcher.grammar_from_json_schema(whole, overrides=WRITING)
     opening, closing = _marker("<tool_call>"), _marker("</tool_call>")
     return Form(_within(grammar, f"{opening} @answer {closing}", thinking), "the tools' parameters")
+
+
+def _moved(schema: Any, place: str) -> Any:
+    """A JSON schema whose references to itself find it at `place` of a larger one."""
+    if isinstance(schema, list):
+        return [_moved(entry, place) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "$ref" and isinstance(value, str) and value.startswith("#"):
+            moved[key] = place + value[1:]
+        elif key in NAMED and isinstance(value, dict):
+            moved[key] = {name: _moved(part, place) for name, part in value.items()}
+        else:
+            moved[key] = value if key in DATA else _moved(value, place)
+    return moved
 
 
 def _within(grammar: str, body: str, thinking: bool) -> str:

@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from minimind import checkpoint, files
+from tokenizers import Tokenizer
+
+from minimind import checkpoint, files, tokenizer
+from minimind.chat import Chat
 from minimind.intake.origin import IntakeError
 
 
@@ -26,6 +29,29 @@ def carry(folder: Path, out: Path) -> list[Path]:
     (out / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     files.write_json(out / "tokenizer_config.json", described)
     return [folder / name for name in checkpoint.TOKENIZER_FILES] + [template] * template.is_file()
+
+
+def adopt(folder: Path, out: Path) -> Tokenizer:
+    """Put the tokenizer of the base in `folder` into `out`, for our stages; return it.
+
+    Its chat template goes along if our stages can read it, else ours takes its place: a base has yet to learn one.
+    Raises IntakeError if there is none, or if our markers have other ids in it.
+    """
+    if not (folder / checkpoint.WEIGHTS).is_file():
+        raise IntakeError(
+            f"`base` is true, and {folder} holds no model: `minimind import SOURCE {folder}`, or set base to false"
+        )
+    try:
+        adopted = tokenizer.load(folder)
+    except ValueError as error:
+        raise IntakeError(f"the base's tokenizer is not of MiniMind's kind, as our chats need it: {error}") from None
+    try:
+        Chat(folder)
+        carry(folder, out)
+    except ValueError as error:
+        print(f"{folder}: our own chat template instead of the base's: {error}")
+        tokenizer.save(adopted, out)
+    return adopted
 
 
 def check_equal(theirs: Path, ours: Path) -> None:
@@ -52,19 +78,19 @@ def check_equal(theirs: Path, ours: Path) -> None:
             raise IntakeError(f"the tokenizer in {theirs} has the tokens of {ours}, but other {part}. {remedy}")
 
 
-def check_size(tokenizer: Path, vocab_size: int) -> None:
+def check_size(folder: Path, vocab_size: int) -> None:
     """Raise IntakeError if the tokenizer in a folder has ids that a model of `vocab_size` rows has no row for."""
-    largest = max(_ids(files.read_json(tokenizer / "tokenizer.json")).values())
+    largest = max(_ids(files.read_json(folder / "tokenizer.json")).values())
     if largest >= vocab_size:
         raise IntakeError(
-            f"{tokenizer / 'tokenizer.json'} has a token with id {largest}, and the model's embedding has "
+            f"{folder / 'tokenizer.json'} has a token with id {largest}, and the model's embedding has "
             f"{vocab_size} rows: it is another model's tokenizer"
         )
 
 
-def _ids(tokenizer: dict[str, Any]) -> dict[str, int]:
-    return tokenizer["model"]["vocab"] | {entry["content"]: entry["id"] for entry in tokenizer["added_tokens"]}
+def _ids(described: dict[str, Any]) -> dict[str, int]:
+    return described["model"]["vocab"] | {entry["content"]: entry["id"] for entry in described["added_tokens"]}
 
 
-def _merges(tokenizer: dict[str, Any]) -> list[str]:
-    return [merge if isinstance(merge, str) else " ".join(merge) for merge in tokenizer["model"].get("merges", [])]
+def _merges(described: dict[str, Any]) -> list[str]:
+    return [merge if isinstance(merge, str) else " ".join(merge) for merge in described["model"].get("merges", [])]

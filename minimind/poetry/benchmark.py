@@ -6,23 +6,15 @@ the items of `compose`, answered at temperature 1.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from minimind.errors import UserError
 from minimind.poetry import exercises
 from minimind.poetry.anthology import Anthology, Split
 from minimind.poetry.documents import heading
 from minimind.poetry.poems import Poem
 from minimind.random import Random
+from minimind.turns import Item, take_turns
 
 NUM_CHOICES = 4
-_MAX_REPEATS = 1000  # equal draws in a row after which a family counts as exhausted
-
-Item = dict[str, Any]
-
-
-class ExhaustedError(UserError):
-    """More items were asked for than there are."""
 
 
 def _next(random: Random, anthology: Anthology, split: Split) -> Item:
@@ -87,18 +79,10 @@ FAMILIES: dict[str, Callable[[Random, Anthology, Split], Item]] = {
 
 
 def items(anthology: Anthology, split: Split, count: int, seed: int) -> Iterator[Item]:
-    """`count` different items, of each family in turn. Raises ExhaustedError where a family has not so many."""
-    random = {family: Random(f"poetry/{split}/{seed}/{family}") for family in FAMILIES}
-    asked: set[str] = set()
-    for i in range(count):
-        number, place = divmod(i, len(FAMILIES))
-        family = list(FAMILIES)[place]
-        for _ in range(_MAX_REPEATS):
-            item = FAMILIES[family](random[family], anthology, split)
-            question = str(item.get("messages") or item["context"])
-            if question not in asked:
-                break
-        else:
-            raise ExhaustedError(f"{split} has no {number + 1} different items of family {family}: ask for fewer")
-        asked.add(question)
+    """`count` different items, of each family in turn. Raises turns.ExhaustedError where a family has not so many."""
+
+    def draw(family: str, random: Random, number: int) -> Item:
+        return FAMILIES[family](random, anthology, split)
+
+    for family, number, item in take_turns(list(FAMILIES), count, f"poetry/{split}/{seed}", draw):
         yield {"id": f"{split}-{family}-{number:04d}", "family": family, "language": "zh", **item}

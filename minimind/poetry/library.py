@@ -24,7 +24,7 @@ def generate(anthology: Anthology, name: str, count: int, seed: int) -> Iterator
     pretrain: {"text"}, at most one for each poem of training, in random order; count 0: all of them.
     sft: {"conversations", "family"}. dpo: {"chosen", "rejected", "flaw"}. prompts: {"messages", "verify", "family"}.
     dev, test: items as of `benchmark`.
-    Raises ValueError for an unknown name, and `benchmark.ExhaustedError` where dev or test has not so many items.
+    Raises ValueError for an unknown name, and `turns.ExhaustedError` where dev or test has not so many items.
     """
     match name:
         case "pretrain":

@@ -1,27 +1,17 @@
-"""`atlas:<data set>`: records that our own generator makes, the same ones for the same count and seed."""
+"""`atlas:<data set>`: records of a small bilingual world."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-
-import orjson
+from typing import Any
 
 from minimind.atlas import world
-from minimind.sources.source import FetchError, Source
+from minimind.sources.generated import GeneratedSource
 
 
 @dataclass(frozen=True, kw_only=True)
-class AtlasSource(Source):
+class AtlasSource(GeneratedSource):
     """`count` records of one of the atlas's data sets."""
 
-    count: int
-    seed: int
-
-    def fetch(self, destination: Path, watched: Path) -> None:
-        """Write `<data set>.jsonl`. Raises FetchError if there is no such data set, or not so many records."""
-        try:
-            records = world.generate(self.place, self.count, self.seed)
-            with (destination / f"{self.place}.jsonl").open("wb") as stream:
-                for record in records:
-                    stream.write(orjson.dumps(record) + b"\n")
-        except ValueError as error:
-            raise FetchError(f"{self.uri} with count {self.count}: {error}") from error
+    def records(self) -> Iterable[dict[str, Any]]:
+        """The records."""
+        return world.generate(self.place, self.count, self.seed)

@@ -12,6 +12,7 @@ from minimind.sources.hf import HubSource
 from minimind.sources.http import HttpSource
 from minimind.sources.modelscope import ModelScopeSource
 from minimind.sources.npm import NpmSource
+from minimind.sources.package import PackageSource
 from minimind.sources.poetry import PoetrySource
 from minimind.sources.remote import RemoteSource
 from minimind.sources.s3 import S3Source
@@ -76,11 +77,17 @@ def fetch(data: Data, folder: Path, watched: Path) -> None:
 
 def download(data: Data) -> None:
     """Bring what lies elsewhere to the folder of downloads, and no further. Raises as `fetch` does."""
-    _download(_parse(data), Path.cwd())
+    sources = _parse(data)
+    _download(sources, Path.cwd())
+    for members in sources.values():
+        for source in members:
+            source.bring()
 
 
 def verify(data: Data, folder: Path) -> Iterator[str]:
     """Compare each data set with its manifest, then with what lies upstream now, if it answers; lines to show.
+
+    A version in a registry stays what it is, so a package's archive is compared with what it was.
 
     Raises files.CorruptError where a file is not what was written, FetchError where a source has changed.
     """
@@ -89,10 +96,14 @@ def verify(data: Data, folder: Path) -> Iterator[str]:
         yield f"{name}: {len(manifest)} files are as they were written"
         by_uri = {entry["source"]["uri"]: entry["source"] for entry in manifest.values() if "source" in entry}
         for source in members:
-            if not isinstance(source, RemoteSource):
+            if not isinstance(source, RemoteSource | PackageSource):
                 continue
             if source.uri not in by_uri:
                 raise FetchError(f"{source.uri} is not in {folder / name}: run `dvc repro fetch`")
+            if isinstance(source, PackageSource):
+                source.bring()
+                yield f"{name}: the archive of {source.uri} is as it arrived"
+                continue
             if change := source.compare(by_uri[source.uri]):
                 raise FetchError(
                     f"{source.uri}: {change}. {folder / name} still holds the old contents; for the new ones, delete "

@@ -34,6 +34,10 @@ class PackageSource(RecordSource):
     def pins(self) -> downloads.Pins:
         """What params.yaml says of the archive."""
 
+    def bring(self) -> None:
+        """The archive; one that is there is compared with what is pinned and what it was. Raises FetchError."""
+        self.package()
+
     def fetch(self, destination: Path, watched: Path) -> None:
         """Write the records of the named files. Raises FetchError where a glob matches none."""
         root = self.package()

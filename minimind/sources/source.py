@@ -32,6 +32,9 @@ class Source(ABC):
         """The URI without its kind."""
         return self.uri.partition(":")[2]
 
+    def bring(self) -> None:  # noqa: B027  (most kinds have nothing to bring)
+        """Bring what lies elsewhere to the folder of downloads, and no further. Raises FetchError."""
+
     @abstractmethod
     def fetch(self, destination: Path, watched: Path) -> None:
         """Write one or more `.jsonl` files into the empty folder `destination`. Raises FetchError.

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from minimind.atlas import world
-from minimind.atlas.benchmark import ExhaustedError
 from minimind.atlas.conversations import WEIGHTS
+from minimind.turns import ExhaustedError
 
 GOLDEN = {
     "pretrain": "72e421b4afdaf2ce",

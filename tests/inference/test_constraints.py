@@ -110,6 +110,24 @@ def test_a_required_call_is_one_call_of_a_tool(babble: Callable[[constraints.For
     assert names == {"add", "clock"}
 
 
+def test_a_tool_s_schema_may_refer_to_parts_of_itself(babble: Callable[[constraints.Form, int], str]) -> None:
+    def tool(name: str, point: dict[str, Any]) -> dict[str, Any]:
+        const = {"$ref": "#/$defs/point"}  # a property may be called like a keyword
+        properties = {"const": const, "next": {"anyOf": [{"$ref": "#/$defs/point"}, {"type": "null"}]}}
+        required = ["const", "next"]
+        return {"name": name, "parameters": {"$defs": {"point": point}, "properties": properties, "required": required}}
+
+    points = {"letter": {"enum": ["a", "b"]}, "data": {"const": {"$ref": "#/$defs/point"}}}
+    names = set()
+    for seed in range(20):
+        text = babble(constraints.call([tool(name, point) for name, point in points.items()]), seed)
+        call = json.loads(re.fullmatch("<tool_call>(.*)</tool_call>", text)[1])  # type: ignore[index]
+        allowed = ["a", "b"] if call["name"] == "letter" else [{"$ref": "#/$defs/point"}]
+        assert call["arguments"]["const"] in allowed and call["arguments"]["next"] in [*allowed, None]
+        names.add(call["name"])
+    assert names == set(points)
+
+
 def test_a_thought_may_come_first(maker: Constraints, tokenizer_folder: Path) -> None:
     words = tokenizer.load(tokenizer_folder)
 

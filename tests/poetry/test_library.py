@@ -8,7 +8,7 @@ import pytest
 from minimind.corpus import PARSERS
 from minimind.poetry import library
 from minimind.poetry.anthology import Anthology
-from minimind.poetry.benchmark import ExhaustedError
+from minimind.turns import ExhaustedError
 from minimind.verify import check, verify
 from minimind.verse import split
 
@@ -109,7 +109,7 @@ def test_the_right_choice_continues_the_poem(poems: Anthology, benchmarks: dict[
 
 
 def test_more_items_than_there_are_is_an_error(poems: Anthology) -> None:
-    with pytest.raises(ExhaustedError, match=r"dev has no \d+ different items of family .*: ask for fewer"):
+    with pytest.raises(ExhaustedError, match=r"there are no \d+ different items of family .*: ask for fewer"):
         list(library.generate(poems, "dev", 20_000, 1))
 
 

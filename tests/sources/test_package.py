@@ -26,17 +26,27 @@ def test_files_of_packages_become_records(tmp_path: Path, monkeypatch: pytest.Mo
             {"uri": f"pypi:{PYPI}", "files": ["**/draft7/*.json", "**/draft4/*.json"], "name": "schemas"},
         ]
     }
+    collection.download(data)
+    monkeypatch.setenv("PATH", "")  # nothing is asked of a registry again
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
     for folder in ("raw", "again"):
         (tmp_path / folder).mkdir()
         collection.fetch(data, tmp_path / folder, tmp_path)
-        monkeypatch.setenv("PATH", "")  # nothing is asked of a registry again
-        monkeypatch.setenv("PIP_NO_INDEX", "1")
     manifest = files.verify_manifest(tmp_path / "raw/pretrain")
     assert manifest == files.verify_manifest(tmp_path / "again/pretrain")
     assert (tmp_path / "raw/pretrain/0-db.jsonl").read_bytes() == b'{"text":"iana"}\n'
     records = [json.loads(line) for line in (tmp_path / "raw/pretrain/schemas.jsonl").read_bytes().splitlines()]
     assert [record["$schema"][-16:] for record in records] == ["draft-07/schema#", "draft-04/schema#"]
     assert manifest["files"]["0-db.jsonl"]["source"]["file"] == "mime-db-1.52.0.tgz"
+    assert [line.partition(": ")[2] for line in collection.verify(data, tmp_path / "raw")] == [
+        "2 files are as they were written",
+        f"the archive of npm:{NPM} is as it arrived",
+        f"the archive of pypi:{PYPI} is as it arrived",
+    ]
+    archive = next((tmp_path / ".downloads").glob("npm-*/*.tgz"))
+    archive.write_bytes(archive.read_bytes()[:-100])
+    with pytest.raises(FetchError, match="has the integrity"):
+        list(collection.verify(data, tmp_path / "raw"))
 
 
 def test_what_a_client_or_a_digest_refuses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,10 @@
 | fair    | the same in bf16, packed, fused AdamW, our batch size, at the best learning rate of a sweep        |
 | ours    | the product's loop: Muon with AdamW, WSD, packed, documents isolated, rates from a sweep           |
 
-A target is what a peer has reached at the end of its budget of tokens, its schedule finished. Ours climbs a ladder
-of budgets; each rung is a run of its own with a finished schedule, and the first that reaches the target of the
-same seed counts. Both sweeps use a seed that is not among those reported, and widen until the best value has a
-worse neighbour on either side.
+A target is what a peer has reached at the end of its budget of tokens, its schedule finished. Ours has a ladder of
+budgets; each rung is a run of its own with a finished schedule, and the one that reaches the target of the same
+seed, while the rung below it does not, counts. Both sweeps use a seed that is not among those reported, and widen
+until the best value has a worse neighbour on either side.
 
 How many steps a run needs depends on no clock. Seconds per step are measured apart, all sides taking turns in this
 process, as medians; wall-clock is their product. What passed in the runs themselves, compilation included, is
@@ -101,13 +101,17 @@ class Race:
         budgets = [round(self.num_tokens * self.ratio**-number) for number in range(count, -1, -1)]
         return list({trial.steps(self.text, self.batch_size, budget): budget for budget in budgets}.values())
 
-    def climb(self, seed: int, target: float, rate: float, matrix_rate: float) -> Record | None:
-        """The finished run on the lowest rung that reaches `target`; None if none does."""
-        for num_tokens in self.rungs():
-            run = self.ours(seed, num_tokens, rate, matrix_rate)
-            if run["bits"] <= target:
-                return run
-        return None
+    def climb(self, seed: int, target: float, rate: float, matrix_rate: float, start: int) -> Record | None:
+        """The run on the rung that reaches `target` while the rung below does not; None if no rung reaches it.
+
+        The search begins at the highest rung of at most `start` tokens.
+        """
+
+        def run(num_tokens: int) -> Record:
+            return self.ours(seed, num_tokens, rate, matrix_rate)
+
+        found = boundary(self.rungs(), start, lambda num_tokens: run(num_tokens)["bits"] <= target)
+        return None if found is None else run(found)
 
     def _add(self, record: Record) -> Record:
         print(
@@ -130,6 +134,19 @@ def search(values: Sequence[float], bits: Callable[[float], float]) -> tuple[flo
         tried[wider] = bits(wider)
     best = min(tried, key=lambda value: tried[value] if math.isfinite(tried[value]) else math.inf)
     return best, dict(sorted(tried.items()))
+
+
+def boundary(values: Sequence[int], start: int, holds: Callable[[int], bool]) -> int | None:
+    """Of ascending `values` the one that holds while the value below it does not; None if it never holds.
+
+    The search goes up or down from the largest value of at most `start`, and asks for no value twice.
+    """
+    number = max(sum(value <= start for value in values) - 1, 0)
+    if holds(values[number]):
+        while number and holds(values[number - 1]):
+            number -= 1
+        return values[number]
+    return next((value for value in values[number + 1 :] if holds(value)), None)
 
 
 def measure(race: Race, fair: Recipe, configs: Sequence[TrainConfig]) -> dict[str, Any]:
@@ -270,10 +287,13 @@ def run(options: argparse.Namespace) -> None:
         print("", fair_sweep, "", matrix_sweep, "", rate_sweep, "", sep="\n", flush=True)
 
         pairs: dict[str, dict[int, tuple[Record, Record | None]]] = {"shipped": {}, "fair": {}}
-        for seed in range(1, options.seeds + 1):
-            for side, its in (("shipped", SHIPPED), ("fair", fair)):
+        for side, its in (("shipped", SHIPPED), ("fair", fair)):
+            start = round(num_tokens / TARGETS[side])
+            for seed in range(1, options.seeds + 1):
                 theirs = race.peer(side, its, seed)
-                pairs[side][seed] = theirs, race.climb(seed, theirs["bits"], rate, matrix_rate)
+                reached = race.climb(seed, theirs["bits"], rate, matrix_rate, start)
+                pairs[side][seed] = theirs, reached
+                start = reached["tokens"] if reached else start
 
         lengths = sorted({run["steps"] for side in pairs.values() for _, run in side.values() if run is not None})
         seconds = measure(race, fair, [race.config(steps, rate, matrix_rate) for steps in lengths])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import time_to_quality, workload
-from benchmarks.time_to_quality import result_table, search
+from benchmarks.time_to_quality import boundary, result_table, search
 
 
 def test_a_search_widens_until_the_best_has_worse_neighbours() -> None:
@@ -15,6 +15,21 @@ def test_a_search_widens_until_the_best_has_worse_neighbours() -> None:
     assert best == 0.125 and list(tried) == [0.125, 0.25, 0.5, 1, 2, 4], "it gives up after three times"
     best, _ = search([1, 2, 4], lambda value: float("nan") if value > 1 else 3.0 - value)
     assert best == 1, "a run that diverged is none to choose"
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 9, 16, 99])
+def test_the_boundary_is_found_from_below_and_from_above(start: int) -> None:
+    values = [1, 2, 4, 8, 16]
+    asked: list[int] = []
+
+    def at_least(bound: int, value: int) -> bool:
+        asked.append(value)
+        return value >= bound
+
+    for bound, wanted in ((0, 1), (2, 2), (5, 8), (16, 16), (17, None)):
+        asked.clear()
+        assert boundary(values, start, lambda value, bound=bound: at_least(bound, value)) == wanted
+        assert len(asked) == len(set(asked))
 
 
 def test_wall_clock_is_steps_times_seconds_per_step() -> None:

@@ -8,6 +8,7 @@ each side one step, so that whatever else the machine does hits all of them; wha
 
 import argparse
 import gc
+import importlib
 import multiprocessing
 import resource
 import tempfile
@@ -64,7 +65,7 @@ def own(
         cpu.enable(kernels)
         for part in split(batch, 1):
             loss, _ = engine.forward(part)
-            engine.backward(loss / weight, last=True)
+            engine.backward(loss / weight)
         engine.step(0.01, 1.0, None)
 
     return step
@@ -75,9 +76,11 @@ def other(size: str, text: workload.Workload, recipe: peers.Recipe, count: int, 
     hardware.setup(RUNTIME)
     recipe = replace(recipe, batch_size=count, accumulation=1)
     peer = peers.Peer(text, workload.model(size), recipe, 1, reference)
+    (batch,) = peer.micro_batches(0)
 
     def step() -> None:
-        peer.turn()
+        peer.accumulate(batch)
+        peer.update(0.01)
 
     return step
 
@@ -218,7 +221,9 @@ def main() -> None:
             size: sides(size, text, uncut, options.positions, options.reference, options.compiled)
             for size in options.sizes.split(",")
         }
-        # Before anything here has computed: the child of a process with threads can't start its own.
+        # Before anything here has computed: the child of a process with threads can't start its own. What the peers
+        # import is no part of what training takes.
+        importlib.import_module("transformers.models.qwen3.modeling_qwen3")
         taken = {
             size: {name: memory(side.build) for name, side in every.items() if name != COMPILED}
             for size, every in sizes.items()

@@ -54,6 +54,10 @@ class Stateless(Resume):
     def wait(self) -> None:
         """Nothing is being written."""
 
+    def newest(self) -> Path | None:
+        """Nothing."""
+        return None
+
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Keep nothing."""
 

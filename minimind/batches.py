@@ -74,7 +74,9 @@ class Batches:
     def at(self, step: int) -> Batch:
         """The batch of `step`, from 0. The one after it is read while the caller works on this one."""
         ready, self._next = self._next, None
-        batch = ready[1].result() if ready is not None and ready[0] == step else self._read(step)
+        if ready is None or ready[0] != step:
+            ready = step, self._reader.submit(self._read, step)
+        batch = ready[1].result()
         self._next = (step + 1, self._reader.submit(self._read, step + 1))
         return batch
 

@@ -67,6 +67,11 @@ class Runtime:
     workers: int = 0  # processes that tokenise; 0: one for every core
     data_engine: Literal["local", "ray"] = "local"  # what packs: processes of this machine, or a Ray cluster
     evaluation_batch_size: int = 128  # sequences decoded side by side
+    deterministic: bool = True  # a GPU repeats its bits, at some cost; a CPU does in any case
+
+    def rows_at_once(self, rows: int) -> int:
+        """How many of so many rows pass through a model together."""
+        return min(self.micro_batch_size or rows, rows)
 
 
 def load(cls: type[T], path: Path = PARAMS, preset: Path | None = None) -> T:

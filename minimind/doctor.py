@@ -4,7 +4,6 @@ The estimate is one formula: 6 floating-point operations per parameter that a to
 4 backward; attention left out), divided by the rate that a probe of the same model reaches here.
 """
 
-import dataclasses
 import gc
 import os
 import platform
@@ -22,7 +21,7 @@ import torch
 from minimind import config, hardware, memory, optim
 from minimind.config import Runtime
 from minimind.distributed import World
-from minimind.engines.replicas import Replicas, forward_function
+from minimind.engines.replicas import Replicas, compiles, forward_function
 from minimind.errors import UserError
 from minimind.kernels import cpu
 from minimind.model import Decoder, ModelConfig
@@ -34,6 +33,9 @@ PROBE_TOKENS = 4096  # in a step
 DOCUMENT = 128  # tokens
 STAGES = {"pretrain": "model", "sft": "model", "dpo": "model", "distill": "student"}
 """Sections of params.yaml that train, and the section of the model that each trains."""
+
+MANY_STEPS = 100_000
+"""What a stage is taken to have that says epochs, whose steps are known once its rows are packed."""
 
 TOKENS_PER_BYTE = 4e9 / 20e9
 """Of a file of JSON lines, by MiniMind's own count: 20 GB make about 4G tokens."""
@@ -77,6 +79,7 @@ class Student:
     student: ModelConfig
 
 
+COMPILE = {"on": "always", "off": "never", "auto": "where a run is long enough to pay for it"}
 SECTIONS: dict[str, Any] = {"model": Teacher, "student": Student}
 
 
@@ -102,16 +105,21 @@ def report(path: Path = config.PARAMS, seconds: float = PROBE_SECONDS) -> Iterat
         architecture = getattr(shape, section).with_vocabulary(params["tokenizer"]["vocab_size"])
         model = Decoder(architecture, dtype).initialise(1).to(device)
         row_length = params["pack"]["max_seq_len"]
-        found = probe(model, runtime, row_length, seconds)
+        stages = {stage: params[stage] for stage, of in STAGES.items() if of == section and stage in params}
+        longest = max(stages.values(), key=lambda values: values.get("steps", 0) * values["batch_size"])
+        optimizer = longest.get("optimizer", "muon")
+        tokens = (longest.get("steps") or MANY_STEPS) * longest["batch_size"] * row_length
+        compiled = ", compiled" if compiles(model, runtime, tokens) else ""
+        found = probe(model, runtime, row_length, seconds, optimizer, tokens)
         needed = memory.training_bytes(model, max(PROBE_TOKENS, row_length), runtime.checkpoint_activations)
         yield (
-            f"{section}: {model.num_parameters():,} parameters; {found.tokens_per_second:,.0f} tokens/s in training, "
-            f"{found.flops_per_second / found.peak_flops:.0%} of what matrix products reach "
-            f"({found.peak_flops / 1e9:,.0f} GFLOP/s); about {needed / GIB:.2f} GiB for {PROBE_TOKENS:,} tokens at once"
+            f"{section}: {model.num_parameters():,} parameters; {found.tokens_per_second:,.0f} tokens/s in training "
+            f"with {optimizer}{compiled}, {found.flops_per_second / found.peak_flops:.0%} of what matrix products "
+            f"reach ({found.peak_flops / 1e9:,.0f} GFLOP/s); about {needed / GIB:.2f} GiB for {PROBE_TOKENS:,} tokens "
+            "at once"
         )
-        for stage, of in STAGES.items():
-            if of == section and stage in params:
-                yield f"  {stage}: {duration(params[stage], row_length, found.tokens_per_second)}"
+        for stage, values in stages.items():
+            yield f"  {stage}: {duration(values, row_length, found.tokens_per_second)}"
 
 
 def processor() -> str:
@@ -142,7 +150,7 @@ def way(runtime: Runtime, device: torch.device, dtype: torch.dtype) -> Iterator[
     yield f"device {device}, matrix products in {str(dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads"
     if device.type == "cuda":
         attention = "variable-length flash attention" if dtype == torch.bfloat16 else "masked attention"
-        yield f"{attention}; torch.compile: {runtime.compile}"
+        yield f"{attention}; torch.compile: {COMPILE[runtime.compile]}"
     elif cpu.covers(torch.empty(0, dtype=dtype, device=device)):
         yield "C kernels between the matrix products; attention per document"
     else:
@@ -154,12 +162,14 @@ def way(runtime: Runtime, device: torch.device, dtype: torch.dtype) -> Iterator[
             "there is no C compiler": True,
         }
         reason = next(reason for reason, holds in why.items() if holds)
-        yield f"plain PyTorch, no C kernels: {reason}; torch.compile: {runtime.compile}"
+        yield f"plain PyTorch, no C kernels: {reason}; torch.compile: {COMPILE[runtime.compile]}"
     yield f"processes: {runtime.processes}, strategy {runtime.strategy}"
 
 
-def probe(model: Decoder, runtime: Runtime, row_length: int, seconds: float) -> Probe:
-    """Train on made-up rows for about so many seconds. Changes the model."""
+def probe(
+    model: Decoder, runtime: Runtime, row_length: int, seconds: float, optimizer: optim.OptimizerName, tokens: int
+) -> Probe:
+    """Train on made-up rows for about so many seconds, as a run of so many tokens would. Changes the model."""
     device = model.cos.device
     rows = max(1, PROBE_TOKENS // row_length)
     generator = torch.Generator().manual_seed(1)
@@ -167,13 +177,14 @@ def probe(model: Decoder, runtime: Runtime, row_length: int, seconds: float) -> 
     documents = (torch.arange(row_length) // DOCUMENT + 1).expand(rows, -1)
     batch = {"ids": ids, "targets": ids.roll(-1, 1), "documents": documents.contiguous()}
     batch = {name: value.to(device) for name, value in batch.items()}
-    forward = forward_function(model, Language(), dataclasses.replace(runtime, compile="off"), 0)
-    engine = Replicas(model, forward, optim.build(model, "adamw", 1e-4, 1e-4, (0.9, 0.95), 0.95, 0.0), World())
+    model.checkpoint_activations = runtime.checkpoint_activations
+    forward = forward_function(model, Language(), runtime, tokens)
+    engine = Replicas(model, forward, optim.build(model, optimizer, 1e-4, 1e-4, (0.9, 0.95), 0.95, 0.0), World())
     times: list[float] = []
-    while len(times) < 3 or sum(times) < seconds:
+    while len(times) < 3 or sum(times[1:]) < seconds:  # the first one compiles, and takes memory
         begin = time.perf_counter()
         loss, _ = engine.forward(batch)
-        engine.backward(loss / ids.numel(), last=True)
+        engine.backward(loss / ids.numel())
         engine.step(1.0, 1.0, None).item()  # waits for the device
         times.append(time.perf_counter() - begin)
         gc.freeze()

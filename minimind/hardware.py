@@ -11,7 +11,11 @@ from minimind.errors import UserError
 from minimind.kernels import cpu
 
 # glibc's mallopt: parameters of malloc.h, and what they are set to, in bytes.
-_MALLOC = {"M_MMAP_THRESHOLD": (-3, 2**31 - 1), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**28)}
+_MALLOC = (
+    (-3, 2**31 - 1),  # M_MMAP_THRESHOLD
+    (-1, 2**31 - 1),  # M_TRIM_THRESHOLD
+    (-2, 2**28),  # M_TOP_PAD
+)
 
 
 def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
@@ -42,6 +46,9 @@ def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
     if name == "cuda":
         device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
+        if runtime.deterministic:  # an operator that can't be warns, and says which it is
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
         return device, torch.bfloat16 if bfloat16 else torch.float32
     return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32
 
@@ -50,5 +57,5 @@ def _keep_memory() -> None:
     """Let malloc keep what is freed. By default it hands large blocks back and faults them in anew, every step."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        for parameter, value in _MALLOC.values():
+        for parameter, value in _MALLOC:
             mallopt(parameter, value)

@@ -29,6 +29,7 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor
     Returns (), fp32.
     """
     if cpu.covers(hidden):
+        weight = weight if torch.is_grad_enabled() else weight.detach()  # the kernel computes gradients on its way
         return cpu.CrossEntropy.apply(hidden.flatten(0, -2), weight, targets.flatten())
     logits = F.linear(hidden, weight.to(hidden.dtype)).float()
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=IGNORE, reduction="sum")

@@ -25,6 +25,7 @@ E experts, V vocabulary.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -602,14 +603,26 @@ class Decoder(nn.Module):
         return (self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head).weight
 
     @torch.no_grad()
-    def rebalance(self, loads: dict[str, float]) -> None:
+    def rebalance(self, loads: Mapping[str, Tensor]) -> None:
         """Move the biases that choose experts against the loads of the last step, named load_<layer>_<expert>."""
         for number, layer in enumerate(self.model.layers):
             assert isinstance(layer, Layer) and isinstance(layer.mlp, MixtureOfExperts)
             bias = layer.mlp.gate.e_score_correction_bias
             assert isinstance(bias, Tensor)
-            load = torch.tensor([loads[f"load_{number}_{expert}"] for expert in range(self.config.num_experts)])
-            bias.copy_(experts.steer(bias, load.to(bias.device), self.config.router_bias_rate))
+            load = torch.stack([loads[f"load_{number}_{expert}"] for expert in range(self.config.num_experts)])
+            bias.copy_(experts.steer(bias, load, self.config.router_bias_rate))
+
+    def cut_vocabulary(self, size: int) -> "Decoder":
+        """Drop the rows of embedding and output layer from `size` on, in place.
+
+        Imported models have more rows than their tokenizer has tokens, to make matrices a rounder size. What no token
+        stands for must never be said.
+        """
+        if size < self.config.vocab_size:
+            self.config = replace(self.config, vocab_size=size)
+            for layer in (self.model.embed_tokens, *(() if self.config.tie_word_embeddings else (self.lm_head,))):
+                layer.weight = nn.Parameter(layer.weight.detach()[:size].clone())
+        return self
 
     def rescale(self, scaling: RopeScaling | None) -> "Decoder":
         """Let positions reach `factor` times as far as training did (None: as far as it did), in place."""

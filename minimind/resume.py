@@ -159,7 +159,13 @@ class Resume:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 return state
             print(f"{path} is torn: taking the state before it", file=sys.stderr)
+            path.unlink()  # lest it count as one of those that are kept
         return None
+
+    def newest(self) -> Path | None:
+        """The file of the newest state, None if there is none."""
+        self.wait()
+        return next(iter(self._states()), None)
 
     def finish(self) -> None:
         """Mark the task as finished; its last state stays."""

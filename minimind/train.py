@@ -114,11 +114,11 @@ def train(
     distributed.check(runtime, config.batch_size, world)
     own_rows = world.rows(config.batch_size)
     most_rows = -(-config.batch_size // world.size)
-    micro_batch_size = min(runtime.micro_batch_size or most_rows, most_rows)
+    micro_batch_size = runtime.rows_at_once(most_rows)
     zero_stage = runtime.zero_stage if runtime.strategy == "deepspeed" else 0
-    memory.check(model, micro_batch_size * row_length, runtime.checkpoint_activations, zero_stage, world.size)
+    memory.check(model, micro_batch_size * row_length, runtime, zero_stage, world.size)
     model.checkpoint_activations = runtime.checkpoint_activations
-    model.max_documents = max(source.rows.max_documents for source in batches.sources)
+    max_documents = max(source.rows.max_documents for source in batches.sources)
     steps = config.steps or (batches.steps(config.epochs) if config.epochs else 0)
     optimizers = optim.build(
         model, config.optimizer, config.learning_rate, config.matrix_learning_rate, config.betas, config.momentum,
@@ -150,10 +150,12 @@ def train(
 
     def judge() -> dict[str, float]:
         """What held-out data says of the model as it is."""
+        model.max_documents = None  # held-out rows may hold more
         return {f"validation_{name}": value for name, value in validate(engine.whole()).items()}
 
     def launch(step: int) -> Launched:
         """Compute a step, without waiting for its numbers."""
+        model.max_documents = max_documents
         batch = batches.at(step)
         share = factor(
             step, steps, config.schedule, config.warmup_steps, config.decay_share, config.final_learning_rate_share
@@ -161,36 +163,39 @@ def train(
         weight = max(1, objective.weight(batch))
         sums: dict[str, Tensor] = {}
         parts = split({name: value[own_rows] for name, value in batch.items()}, -(-most_rows // micro_batch_size))
-        for number, part in enumerate(parts, 1):
+        for part in parts:
             loss, metrics = engine.forward(move(part, model.cos.device))
-            engine.backward(loss / weight, last=number == len(parts))
+            engine.backward(loss / weight)
             for name, value in {"loss": loss.detach(), **metrics}.items():
                 sums[name] = sums[name] + value if name in sums else value
-        numbers = torch.stack([*sums.values(), torch.tensor(float(resume.stop_requested), device=model.cos.device)])
+        asked = torch.full((), float(resume.stop_requested), device=model.cos.device)
+        numbers = torch.stack([*sums.values(), asked])
         world.add(numbers)
         if model.config.use_moe and model.config.router_bias_rate:
-            model.rebalance(dict(zip(sums, (numbers[:-1] / weight).tolist(), strict=True)))
-        limit = SPIKE * median(state["norms"]) if config.skip_spikes and len(state["norms"]) == NUM_NORMS else None
-        norm = engine.step(share, config.grad_clip, limit)
+            model.rebalance(dict(zip(sums, numbers[:-1] / weight, strict=True)))
+        # Whether the step before is settled depends on when a run was interrupted; what is a spike must not.
+        norms = (state["norms"] if state["step"] < step else state["norms"][:-1])[-NUM_NORMS:]
+        limit = SPIKE * median(norms) if len(norms) == NUM_NORMS else math.inf
+        norm = engine.step(share, config.grad_clip, limit if config.skip_spikes else None)
         tokens = int((batch["documents"] > 0).sum())
-        return Launched(step, share, weight, tokens, [*sums], torch.cat((numbers, norm[None])))
+        return Launched(step, share, weight, tokens, limit, [*sums], on_its_way(torch.cat((numbers, norm[None]))))
 
     def settle(launched: Launched) -> bool:
         """Take in the numbers of a step; returns whether a process was asked to stop."""
         nonlocal counted, since
-        *totals, stop, norm = launched.numbers.tolist()
+        *totals, stop, norm = launched.numbers()
         sums = dict(zip(launched.names, totals, strict=True))
         if not (math.isfinite(norm) and all(map(math.isfinite, totals))):
             raise TrainingError(
                 f"step {launched.step}: loss {sums['loss'] / launched.weight}, gradient norm {norm}. Lower the "
                 f"learning rate or look at the batch of step {launched.step} (seed {batches.seed}); the last good "
-                f"state is in {resume.folder}"
+                f"state is {resume.newest() or 'the start'}"
             )
-        if len(state["norms"]) == NUM_NORMS and norm > SPIKE * median(state["norms"]) and world.main:
+        if norm > launched.limit and world.main:
             done = "skipped" if config.skip_spikes else "taken, shortened to grad_clip"
             print(f"step {launched.step}: the gradient's norm {norm:.3g} is a spike; the step was {done}",
                   file=sys.stderr)  # fmt: skip
-        state["norms"] = [*state["norms"], norm][-NUM_NORMS:]
+        state["norms"] = [*state["norms"], norm][-NUM_NORMS - 1 :]
         state["step"] = launched.step + 1
         state["tokens"] += launched.tokens
         for name, total in {"units": float(launched.weight), **sums}.items():
@@ -226,7 +231,8 @@ def train(
     # The numbers of a step are read while the next one computes, so that a GPU never waits for the host; but before
     # anything is written or measured, so that what is not finite stays out of it.
     unsettled: Launched | None = None
-    for step in range(state["step"], steps):
+    first = state["step"]
+    for step in range(first, steps):
         launched = launch(step)
         stop = settle(unsettled) if unsettled is not None else False
         unsettled = launched
@@ -236,7 +242,7 @@ def train(
             unsettled = None
         if done == state["step"] and (stop or done % config.save_every == 0 or done == steps):
             save()
-        if step == 0:
+        if step == first:
             gc.freeze()  # what lives as long as the run needs no more looking through
         if stop:
             resume.wait()
@@ -259,8 +265,11 @@ class Launched:
     share: float  # of the peak learning rate
     weight: int  # loss units of the whole batch
     tokens: int
+    limit: float  # a gradient's norm above it is a spike
     names: list[str]  # of the sums
-    numbers: Tensor  # sums over the batch, processes asked to stop, gradient norm; on the device
+    numbers: Callable[
+        [], list[float]
+    ]  # sums over the batch, processes asked to stop, gradient norm, once they are here
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
@@ -273,6 +282,21 @@ def split(batch: Batch, parts: int) -> list[Batch]:
             piece["targets"] = piece["targets"] + IGNORE
         pieces.append(piece)
     return pieces
+
+
+def on_its_way(numbers: Tensor) -> Callable[[], list[float]]:
+    """What waits for numbers (N,). From a GPU they are sent at once, and nothing that is queued later delays them."""
+    if numbers.device.type != "cuda":
+        return numbers.tolist
+    copy = torch.empty_like(numbers, device="cpu", pin_memory=True).copy_(numbers, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+
+    def wait() -> list[float]:
+        arrived.synchronize()
+        return copy.tolist()
+
+    return wait
 
 
 def move(batch: Batch, device: torch.device) -> Batch:

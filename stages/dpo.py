@@ -34,7 +34,7 @@ def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path
     objective = Preference(params.dpo.beta, params.dpo.nll, params.dpo.length_normalised)
 
     def validate(model: Decoder) -> dict[str, float]:
-        return measure(model, objective, validation(held_out, params.dpo.batch_size))
+        return measure(model, objective, validation(held_out, runtime.rows_at_once(params.dpo.batch_size)))
 
     fit(
         "dpo", params, checkpoint.load(parent, dtype).to(device), objective,

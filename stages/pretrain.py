@@ -34,7 +34,7 @@ def main(base: Path, packed: Path, tokenizer: Path, preset: Path, out: Path, met
         model = Decoder(params.model.with_vocabulary(rows.vocab_size), dtype).initialise(params.seed)
 
     def validate(model: Decoder) -> dict[str, float]:
-        batches = validation(judged, params.pretrain.batch_size)
+        batches = validation(judged, runtime.rows_at_once(params.pretrain.batch_size))
         return {"bits_per_byte": bits_per_byte(model, batches, held_out.target_bytes)}
 
     fit(

@@ -39,7 +39,7 @@ def main(base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, m
         sources.append(Source(Rows.open(replayed, "train"), params.sft.replay))
 
     def validate(model: Decoder) -> dict[str, float]:
-        batches = validation(judged, params.sft.batch_size)
+        batches = validation(judged, runtime.rows_at_once(params.sft.batch_size))
         return {"bits_per_byte": bits_per_byte(model, batches, held_out.target_bytes)}
 
     fit(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from toy.training import CONFIG, OBJECTIVES, SEED, Case, Ended, ended, run_here, run_there, source, write_rows
 
+from minimind import train
 from minimind.batches import Batches
 from minimind.distributed import World
 from minimind.rows import Rows
@@ -56,6 +57,21 @@ def test_gradients_do_not_depend_on_micro_batches_or_processes(split: Path, obje
         # Losses are added up in fp32, whatever the model computes in.
         assert (parts - whole).norm() < 1e-6 * whole.norm(), name
         assert (apart - whole).norm() < 1e-6 * whole.norm(), f"{name} in two processes"
+
+
+def test_what_is_a_spike_does_not_depend_on_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "NUM_NORMS", 3)
+    monkeypatch.setattr(train, "SPIKE", 0.9)  # so that many norms are above
+    config = {"skip_spikes": True, "steps": 12, "log_every": 4, "validate_every": 4, "save_every": 5}
+    whole = run_here(Case("whole", config=config), tmp_path).digest
+    said = [line for line in capsys.readouterr().err.splitlines() if "skipped" in line]
+    assert 2 < len(said) < 10
+    for stop in range(1, 11):
+        run_here(Case("stopped", config=config, stop_at=stop), tmp_path)
+        assert run_here(Case("continued", config=config, start="stopped"), tmp_path).digest == whole, stop
+        assert [line for line in capsys.readouterr().err.splitlines() if "skipped" in line] == said, stop
 
 
 @pytest.fixture
@@ -129,7 +145,7 @@ def test_no_row_is_repeated_or_skipped_when_the_number_of_processes_changes(tmp_
 
 
 def test_a_loss_that_is_not_finite_names_the_batch_and_overwrites_nothing(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"step 4: loss nan.*batch of step 4 \(seed 1\).*state is in memory"):
+    with pytest.raises(TrainingError, match=r"step 4: loss nan.*batch of step 4 \(seed 1\).*state is memory.pt"):
         run_here(Case("broken", broken_at=4), tmp_path)
     assert torch.load(tmp_path / "memory.pt", weights_only=True)["state"]["step"] == 3
     assert not list(tmp_path.glob("broken.*"))

@@ -184,8 +184,8 @@ def test_biases_bring_a_lopsided_router_into_balance() -> None:
         for _ in range(150):
             routing = model(ids, torch.ones_like(ids))[1]
             _, metrics = routing.summed(torch.full((8,), 64))
-            loads = {name: value.item() / 512 for name, value in metrics.items()}
-            worst.append(max(value for name, value in loads.items() if name.startswith("load_")))
+            loads = {name: value / 512 for name, value in metrics.items()}
+            worst.append(max(value.item() for name, value in loads.items() if name.startswith("load_")))
             model.rebalance(loads)
     assert worst[0] > 1.5 and max(worst[-5:]) < 1.4
     assert "model.layers.1.mlp.gate.e_score_correction_bias" in model.state_dict()

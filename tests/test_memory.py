@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from minimind import memory
+from minimind.config import Runtime
 from minimind.errors import UserError
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.language import Language
@@ -53,5 +54,5 @@ def test_what_cannot_fit_is_refused_with_the_mend() -> None:
     with torch.device("meta"):
         giant = Decoder(ModelConfig(16384, 120, 128, 128, 53248, vocab_size=128_000))
     with pytest.raises(UserError, match=r"needs about [\d.]+ GiB.*micro_batch_size.*checkpoint_activations"):
-        memory.check(giant, 4096, False)
-    memory.check(Decoder(CONFIG), 4096, False)
+        memory.check(giant, 4096, Runtime())
+    memory.check(Decoder(CONFIG), 4096, Runtime())

@@ -235,8 +235,12 @@ def test_torn_states_are_passed_over(task: Path, capsys: pytest.CaptureFixture[s
         state = resume.load()
         assert state is not None and state["list"] == [10] and bool((state["weights"] == 10).all())
         assert f"{newest} is torn" in capsys.readouterr().err
-        previous.unlink()
-        assert resume.load() is None
+        # The torn one is not among those that are kept.
+        resume.save(11, {"list": [11]})
+        assert resume.newest() != newest and previous.exists()
+        for path in resume.folder.glob("*.pt"):
+            path.unlink()
+        assert resume.load() is None and resume.newest() is None
 
 
 def test_a_state_is_taken_as_it_was_when_saved(task: Path) -> None:

@@ -25,8 +25,8 @@ class Engine(Protocol):
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective on some rows of this process."""
 
-    def backward(self, loss: Tensor, last: bool) -> None:
-        """Add the gradient of a part of the loss; `last` says that the step follows."""
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a part of the loss."""
 
     def step(self, share: float, grad_clip: float, limit: float | None) -> Tensor:
         """Update the weights at `share` of the peak learning rates, and forget the gradient.

@@ -31,7 +31,7 @@ class Replicas:
         self.model, self.forward, self.optimizers, self.world = model, forward, list(optimizers), world
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
 
-    def backward(self, loss: Tensor, last: bool) -> None:
+    def backward(self, loss: Tensor) -> None:
         """Add the gradient of a part of the loss."""
         loss.backward()
 
@@ -77,21 +77,24 @@ class Replicas:
 def forward_function(
     model: Decoder, objective: Objective, runtime: Runtime, tokens: int
 ) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
-    """The objective on this model, compiled where that pays.
-
-    With `runtime.compile: auto` a run is compiled if it is long (the eager loop would need minutes) and there are a C++
-    compiler and Python's headers, but not where the CPU kernels do more than the compiler. The choice depends on the
-    run and the machine, never on a clock, so that equal runs take equal paths.
-    """
+    """The objective on this model, for a run of so many tokens; compiled where `compiles` says so."""
 
     def forward(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return objective(model, batch)
 
+    return torch.compile(forward, fullgraph=True, dynamic=False) if compiles(model, runtime, tokens) else forward
+
+
+def compiles(model: Decoder, runtime: Runtime, tokens: int) -> bool:
+    """Whether a run of so many tokens is compiled.
+
+    With `runtime.compile: auto` it is if it is long (the eager loop would need minutes) and there are a C++ compiler
+    and Python's headers, but not where the CPU kernels do more than the compiler. The choice depends on the run and the
+    machine, never on a clock, so that equal runs take equal paths. torch keeps what it has compiled between runs.
+    """
     kernels = cpu.covers(torch.empty(0, dtype=model.dtype, device=model.cos.device))
     long = 6.0 * model.num_parameters() * tokens > (1e13 if model.cos.device.type == "cpu" else 1e16)
     compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
     headers = Path(sysconfig.get_path("include"), "Python.h").is_file()
     worthwhile = long and compiler and headers and not kernels
-    if runtime.compile == "on" or (runtime.compile == "auto" and worthwhile):
-        return torch.compile(forward, fullgraph=True, dynamic=False)
-    return forward
+    return runtime.compile == "on" or (runtime.compile == "auto" and worthwhile)

@@ -84,7 +84,7 @@ class Zero:
         """As `Engine.forward` says."""
         return self.engine(batch)
 
-    def backward(self, loss: Tensor, last: bool) -> None:
+    def backward(self, loss: Tensor) -> None:
         """As `Engine.backward` says."""
         self.engine.backward(loss * self.world.size)
 
@@ -104,7 +104,7 @@ class Zero:
         """As `Engine.state` says."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        weights = self._weights()
+        weights = self._values()
         step = self.engine.optimizer.optimizer.state[self.shares[0]]["step"].cpu()
         moments: dict[int, dict[str, Tensor]] = {}
         for number, parameter in enumerate(self.parameters):
@@ -129,7 +129,10 @@ class Zero:
 
         (optimizer,) = state["optimizers"]
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        assert set(names.values()) == set(state["model"]), "the key of a state covers the model's config"
+        buffers = self._buffers()
+        assert {*names.values(), *buffers} == set(state["model"]), "the key of a state covers the model's config"
+        for name, buffer in buffers.items():
+            buffer.copy_(state["model"][name])
         with torch.no_grad(), deepspeed.zero.GatheredParameters(self.parameters, modifier_rank=0):
             if self.stage < 3 or self.world.main:
                 for parameter in self.parameters:
@@ -154,22 +157,27 @@ class Zero:
         if self.stage < 3:
             return self.model
         copy = Decoder(self.model.config, self.model.dtype).to(self.model.cos.device)
-        copy.load_state_dict(self._weights())
-        copy.max_documents = self.model.max_documents
+        copy.load_state_dict(self._values())
         return copy
 
     def finish(self) -> None:
         """As `Engine.finish` says."""
-        weights = self._weights()
+        weights = self._values()
         self.engine.destroy()
         for name, parameter in self.model.named_parameters():
             parameter.data = weights[name].to(parameter.device)
 
-    def _weights(self) -> dict[str, Tensor]:
-        """All weights, whole, fp32, in every process."""
+    def _values(self) -> dict[str, Tensor]:
+        """What a state dict of the model holds: all weights, whole, fp32, in every process, and the buffers."""
         from deepspeed.utils import safe_get_full_fp32_param
 
-        return {name: safe_get_full_fp32_param(parameter) for name, parameter in self.model.named_parameters()}
+        weights = {name: safe_get_full_fp32_param(parameter) for name, parameter in self.model.named_parameters()}
+        return weights | self._buffers()
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """The buffers that belong to a checkpoint (biases of the choice of experts). DeepSpeed leaves them alone."""
+        kept = self.model.state_dict(keep_vars=True).keys()
+        return {name: buffer for name, buffer in self.model.named_buffers() if name in kept}
 
     def _share(self, value: Tensor, size: int) -> Tensor:
         """This process's `size` numbers of a tensor that stage 3 splits, with zeros beyond its end."""

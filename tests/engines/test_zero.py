@@ -1,9 +1,10 @@
 """DeepSpeed's stages in two processes against plain PyTorch in one, and states that wander between them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from toy.training import MODEL, Case, assert_close, ended, run_here, run_there
+from toy.training import MODEL, Case, assert_close, ended, run_here, run_there, start
 
 from minimind.errors import UserError
 from minimind.memory import training_bytes
@@ -11,6 +12,8 @@ from minimind.model import Decoder
 
 ODD = {"batch_size": 7}  # so that one process has a row more, and some parts of the other are padding
 STAGES = (1, 2, 3)
+# Each step moves a bias up or down, so that after an odd number none is where it began.
+BIASED: dict[str, Any] = {"experts": True, "router_bias_rate": 0.02, "config": {**ODD, "steps": 7}}
 
 
 def zero(stage: int, **runtime: object) -> dict[str, object]:
@@ -23,6 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("zero")
     run_here(Case("one", config=ODD), folder)
     run_here(Case("experts", experts=True, config=ODD), folder)
+    run_here(Case("biased", **BIASED), folder)
+    run_here(Case("biased stopped", **BIASED, stop_at=3), folder)
     run_here(Case("rounded", config=ODD, runtime={"dtype": "bfloat16", "kernels": "auto"}), folder)
     run_here(Case("stopped", config=ODD, stop_at=3), folder)
     cases = [Case(f"zero {stage}", config=ODD, runtime=zero(stage)) for stage in STAGES]
@@ -32,6 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Case("offload 2", config=ODD, runtime=zero(2, offload=True)),
         Case("recomputed 3", config=ODD, runtime=zero(3, checkpoint_activations=True)),
         Case("experts 3", experts=True, config=ODD, runtime=zero(3)),
+        *(Case(f"biased {stage}", **BIASED, runtime=zero(stage)) for stage in (1, 3)),
+        *(Case(f"biased continued {stage}", **BIASED, runtime=zero(stage), start="biased stopped") for stage in (1, 3)),
+        Case("biased stopped 3", **BIASED, runtime=zero(3), stop_at=3),
         Case("rounded 3", config=ODD, runtime=zero(3, dtype="bfloat16", kernels="auto")),
     ]
     run_there(folder, cases)
@@ -58,6 +66,22 @@ def test_one_process_alone_ends_where_one_does(folder: Path) -> None:
 
 def test_two_processes_end_where_one_does_with_experts(folder: Path) -> None:
     assert_close(ended(folder, "experts 3"), ended(folder, "experts"))
+
+
+def test_biases_of_the_choice_of_experts_are_part_of_the_state(folder: Path) -> None:
+    whole = ended(folder, "biased")
+    bias = "model.layers.1.mlp.gate.e_score_correction_bias"
+    assert whole.weights[bias].any() and ended(folder, "biased stopped 3").state["model"][bias].any()
+    for name in ("biased 1", "biased 3", "biased continued 1", "biased continued 3"):
+        assert_close(ended(folder, name), whole)
+    assert_close(run_here(Case("biased back", **BIASED, start="biased stopped 3"), folder), whole)
+
+
+def test_a_loss_that_is_not_finite_stops_them_all(tmp_path: Path) -> None:
+    program = start(tmp_path, [Case("broken", runtime=zero(2), config=ODD, broken_at=4)], processes=2)
+    _, errors = program.communicate(timeout=300)
+    assert program.returncode != 0 and "step 4: loss nan" in errors and "state is memory.pt" in errors, errors
+    assert not list(tmp_path.glob("broken.*"))
 
 
 def test_the_kernels_read_weights_that_are_there(folder: Path) -> None:
@@ -101,5 +125,6 @@ def test_the_estimate_of_memory_knows_what_is_split() -> None:
     """Of fp32 numbers per parameter: weights, gradient, two moments, and from stage 1 on a copy of the weights."""
     model = Decoder(MODEL)
     whole, *split = (training_bytes(model, 0, False, stage, 4) for stage in (0, *STAGES))
-    assert whole == model.num_parameters() * 4 * (4 + 1)  # and the copy in the dtype of computation
+    assert whole == model.num_parameters() * 4 * (4 + 1 + 1)  # the copy in the dtype of computation, and the message
     assert split == [model.num_parameters() * 4 * n for n in (2 + 3 / 4 + 1, 1 + 4 / 4 + 1, 5 / 4 + 1)]
+    assert training_bytes(model, 0, False, 0, 1) == model.num_parameters() * 4 * (4 + 1)

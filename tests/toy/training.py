@@ -66,6 +66,7 @@ class Case:
     dies_at: int | None = None  # step in which the last process dies
     signal_at: int | None = None  # step in which the main process asks for SIGTERM to who started it
     broken_at: int | None = None  # step in which the loss is not a number
+    router_bias_rate: float = 0.0  # of the experts
 
 
 @dataclass
@@ -105,7 +106,7 @@ class States:
 
     folder = Path("memory")
 
-    def __init__(self, start: str, stop_at: int | None):
+    def __init__(self, start: str = "", stop_at: int | None = None):
         self.saved = torch.load(f"{start}.0.pt", weights_only=True)["state"] if start else None
         self.stop_at, self.asked, self.steps = stop_at, 0, list[int]()
 
@@ -124,6 +125,9 @@ class States:
 
     def wait(self) -> None:
         """Nothing is written beside the loop."""
+
+    def newest(self) -> Path | None:
+        return Path("memory.pt") if self.saved else None
 
 
 class Observed:
@@ -183,7 +187,8 @@ def run(case: Case, world: World, data: Path, resume: Any) -> Ended:
     runtime, config = replace(RUNTIME, **case.runtime), replace(CONFIG, **case.config)
     _, dtype = hardware.setup(runtime)
     rows = Rows.open(data, "train")
-    model = Decoder(EXPERTS if case.experts else MODEL, torch.float64 if case.double else dtype).initialise(0)
+    shape = replace(EXPERTS, router_bias_rate=case.router_bias_rate) if case.experts else MODEL
+    model = Decoder(shape, torch.float64 if case.double else dtype).initialise(0)
     if case.double:
         model.double()
     observed, curve = Observed(case, world, resume), Path(f"{case.name}.{world.rank}.tsv")

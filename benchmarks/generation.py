@@ -22,8 +22,8 @@ import transformers
 import xllamacpp
 from transformers.utils import logging
 
-from minimind import checkpoint, hardware, tokenizer
-from minimind.config import Runtime
+from minimind import checkpoint, config, hardware, tokenizer
+from minimind.config import PRESETS, Runtime
 from minimind.export import contents, gguf
 from minimind.inference.engine import Engine, Row
 from minimind.inference.network import Source
@@ -33,14 +33,7 @@ from minimind.model import Decoder, ModelConfig
 from minimind.tokenizer import SPECIAL_TOKENS, TokenizerConfig
 
 VOCABULARY = 6400
-FAMILY: dict[str, Any] = {
-    "num_attention_heads": 8, "num_key_value_heads": 2, "qk_norm": False, "rope_theta": 1e6, "rms_norm_eps": 1e-5,
-    "max_position_embeddings": 2048, "vocab_size": VOCABULARY,
-}  # fmt: skip
-SIZES = {  # minimind2-small and minimind2
-    "26M": ModelConfig(hidden_size=512, num_hidden_layers=8, intermediate_size=1408, **FAMILY),
-    "104M": ModelConfig(hidden_size=768, num_hidden_layers=16, intermediate_size=2048, **FAMILY),
-}
+SIZES = {"26M": "minimind2-small", "104M": "minimind2"}  # presets
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 NO_STOP = -1
 
@@ -108,13 +101,15 @@ def llama(path: Path, batch: int, prompt_tokens: int, new_tokens: int) -> Contes
     return run
 
 
-def write(folder: Path, config: ModelConfig) -> Path:
+def write(folder: Path, preset: str) -> Path:
     """A checkpoint of random weights, with the smallest tokenizer that llama.cpp takes: of one merge."""
+    path = PRESETS / f"{preset}.yaml"
+    shape = config.parse(ModelConfig, config.read(path), path).with_vocabulary(VOCABULARY)
     words = folder / "tokenizer"
     words.mkdir()
     smallest = TokenizerConfig(len(SPECIAL_TOKENS) + 257, isolate=False, max_bytes=1, held_out_share=0.5)
     tokenizer.save(tokenizer.train(["ab ab ab"], smallest), words)
-    checkpoint.save(folder / "model", Decoder(config).initialise(0), words, {})
+    checkpoint.save(folder / "model", Decoder(shape).initialise(0), words, {})
     return folder / "model"
 
 
@@ -142,7 +137,7 @@ def table(batch: int, seconds: Times, num_tokens: int) -> list[str]:
     return lines
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the races that the command line asks for, and print a table for each size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default=",".join(SIZES))
@@ -152,7 +147,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0, help="0: every core")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     hardware.setup(
         Runtime(
             device="cpu", dtype="float32", threads=options.threads, micro_batch_size=0, compile="off", workers=0,

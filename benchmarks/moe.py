@@ -88,7 +88,7 @@ def contestant(model: Decoder, runtime: Runtime, optimizer: optim.OptimizerName)
     return Contestant(model, step, optim.build(model, optimizer, 1e-4, 1e-3, (0.9, 0.95), 0.95, 0.0), [], [])
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="minimind-3-moe")
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--compile", choices=["on", "off"], default="off")
     parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="time the loop too")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if not PRESETS.is_dir():
         parser.error("run from the root of the repository")
     runtime = Runtime(threads=options.threads, compile=options.compile)

@@ -235,6 +235,7 @@ class Chat:
     def __init__(self, folder: Path):
         self.tokenizer = tokenizer.load(folder)
         self.text_tokenizer = tokenizer.plain(self.tokenizer)
+        self.text_tokenizer.post_processor = None  # of an imported tokenizer, it may put a marker before every text
         path = folder / "tokenizer_config.json"
         source = json.loads(path.read_text(encoding="utf-8")).get("chat_template")
         if source is None:

@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--quantize", choices=("f32", "f16", "bf16", "q8_0"), default="f32", help="of gguf and ollama: the matrices"
     )
     command.add_argument("--dtype", choices=("f32", "f16", "bf16"), default="f32", help="of hf: all weights")
-    command.add_argument("--out", type=Path, metavar="FOLDER", help="default: exports/NAME/FORMAT")
+    command.add_argument("--out", type=Path, metavar="FOLDER", help="default: exports/NAME/FORMAT-PRECISION")
     command.add_argument(
         "--text", type=Path, default=Path("data/packed/pretrain"), metavar="PATH",
         help="what perplexity is measured on: a packed data set's validation split, or a file of text",

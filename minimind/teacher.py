@@ -132,7 +132,10 @@ def answer(
     A line is {"prompt" (its place), "family", "verdict", "messages", "tools", "answer", "tokens"}, or {"prompt",
     "family", "verdict", "detail"} for a bad prompt. After a kill it continues behind the last chunk. On SIGTERM or
     SIGINT it saves and exits with status 143.
+
+    Rows of `model` beyond the tokens of `chat` are cut off, in place: neither answers nor `predict` may name them.
     """
+    model.cut_vocabulary(chat.tokenizer.get_vocab_size())
     path = resume.folder / "answers.jsonl"
     state = resume.load() or {}
     done, num_bytes = state.get("prompts", 0), state.get("bytes", 0)

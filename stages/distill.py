@@ -34,7 +34,8 @@ def main(data: Path, tokenizer: Path, preset: Path, *outs: Path) -> None:
     teacher = files.read_manifest(data)["lineage"]["inputs"]["parent"]
 
     def validate(model: Decoder) -> dict[str, float]:
-        return measure(model, validation(judged, params.distill.batch_size), held_out.target_bytes)
+        batches = validation(judged, runtime.rows_at_once(params.distill.batch_size))
+        return measure(model, batches, held_out.target_bytes)
 
     def train(part: str, source: Source, recipe: DistillConfig, out: Path, metrics: Path, curve: Path) -> None:
         student = Decoder(params.student.with_vocabulary(rows.vocab_size), dtype).initialise(params.seed)

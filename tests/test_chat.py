@@ -5,9 +5,12 @@ import random
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from minimind.chat import Chat, Conversation, ConversationError, Template
+from minimind.chat import FEW_TEXTS, Chat, Conversation, ConversationError, Template
+from minimind.intake import vocabulary
 from minimind.tokenizer import SPECIAL_TOKENS
 
 CALCULATOR = {
@@ -226,6 +229,21 @@ def test_placeholders_can_t_be_forged(chat):
         assert chat.render(messages).count(content) == 2
         learned = [i for i, one in zip(ids, learn, strict=True) if one]
         assert chat.tokenizer.decode(learned) == content
+
+
+def test_what_a_post_processor_adds_is_left_out(chat, tokenizer_folder, tmp_path):
+    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_bytes((tokenizer_folder / "tokenizer_config.json").read_bytes())
+    vocabulary.check_equal(tmp_path, tokenizer_folder)
+    adding = Chat(tmp_path)
+    assert adding.tokenizer.encode("Paris").ids == [1, *chat.encode_texts(["Paris"])[0]]
+    texts = [f"{number} Paris" for number in range(FEW_TEXTS)]
+    for few in (texts[:1], texts):  # by either way
+        assert adding.encode_texts(few) == chat.encode_texts(few)
+    for talk in conversations(5, 20):
+        assert adding.encode_batch([talk]) == chat.encode_batch([talk])
 
 
 def test_templates_with_markers_in_expressions_are_refused():

@@ -1,6 +1,7 @@
 """A tiny teacher that has learnt a few answers by heart: what it is asked, what is kept of it, what it predicts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,32 @@ def test_no_prompts_are_refused(model: Decoder, chat: Chat, tmp_path: Path) -> N
     (tmp_path / "empty").mkdir()
     with pytest.raises(TeacherError, match="holds no prompts"):
         answer(model, chat, tmp_path / "empty", States(tmp_path / "resume"))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_of_a_teacher_without_a_token_are_never_named(
+    tied: bool, model: Decoder, chat: Chat, prompts: Path, tmp_path: Path
+) -> None:
+    num_tokens = model.config.vocab_size
+    config = replace(model.config, vocab_size=num_tokens + 30, tie_word_embeddings=tied)
+    padded, rows = Decoder(config), 5 * torch.randn(30, 32, generator=torch.Generator().manual_seed(0))
+    weights = model.state_dict()
+    weights["model.embed_tokens.weight"] = torch.cat((model.model.embed_tokens.weight.detach(), rows))
+    if not tied:
+        weights["lm_head.weight"] = torch.cat((model.output_weight.detach(), rows))
+    padded.load_state_dict(weights)
+    batch = random_batch(num_tokens)
+    with torch.no_grad():
+        assert teacher.predict(padded, batch, 5)["teacher_ids"].max() >= num_tokens  # they are the most probable
+    text = text_rows(tmp_path / "text", chat, {"train": 3, "validation": 4})
+    answers, out = answer(padded, chat, prompts, States(tmp_path / "resume")), tmp_path / "out"
+    out.mkdir()
+    assert [record["verdict"] for record in read(answers)] == VERDICTS
+    teacher.pack(answers, chat, text, CONFIG, 0, out)
+    with torch.no_grad():
+        predicted, expected = (teacher.predict(one, batch, 5) for one in (padded, model))
+    assert torch.equal(predicted["teacher_ids"], expected["teacher_ids"])
+    torch.testing.assert_close(predicted["teacher_logprobs"], expected["teacher_logprobs"])
 
 
 def random_batch(vocab_size: int) -> Batch:

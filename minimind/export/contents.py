@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -72,11 +71,3 @@ def read(folder: Path) -> Contents:
         files.read_json(folder / "tokenizer.json"),
         files.read_json(folder / "tokenizer_config.json"),
     )
-
-
-def dtype(name: str) -> torch.dtype:
-    """The torch dtype that a short name (f32, f16, bf16) means. Raises ExportError."""
-    kinds = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-    if name not in kinds:
-        raise ExportError(f"there is no dtype {name!r}: take one of {', '.join(kinds)}")
-    return kinds[name]

@@ -6,16 +6,18 @@ what it was made of, and everything here that reads a checkpoint reads it.
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from minimind import checkpoint, files
-from minimind.export import contents as reading
 from minimind.export.contents import Contents
+
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
 def write(contents: Contents, folder: Path, dtype: str) -> None:
     """Write the checkpoint to `folder`, atomically, its weights rounded to `dtype`: f32, f16 or bf16."""
-    kind = reading.dtype(dtype)
+    kind = DTYPES[dtype]
     name = str(kind).removeprefix("torch.")
     manifest = files.read_manifest(contents.folder)
     lineage = {"stage": "export", "dtype": name, "inputs": {"checkpoint": checkpoint.digest(contents.folder)}}

@@ -1,6 +1,6 @@
 """A checkpoint for Ollama: a GGUF file and a Modelfile beside it.
 
-    ollama create my-model --file exports/dpo/ollama/Modelfile
+    ollama create my-model --file exports/dpo/ollama-f32/Modelfile
 
 Ollama has templates of its own, in Go, and takes from them whether a model can think and call tools. TEMPLATE says what
 tokenizer.CHAT_TEMPLATE says, with two differences that are not in its hands: Ollama writes a tool's description and

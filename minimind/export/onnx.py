@@ -21,7 +21,8 @@ from torch import Tensor
 
 from minimind import checkpoint, files
 from minimind.export.contents import Contents
-from minimind.model import Decoder
+from minimind.intake import huggingface
+from minimind.model import rotary_table
 
 OPSET = 18
 IR_VERSION = 9
@@ -36,7 +37,7 @@ def write(contents: Contents, folder: Path) -> None:
     """
     contents.check_kind("ONNX")
     graph = Graph()
-    Network(graph, contents, checkpoint.load(contents.folder)).build()
+    Network(graph, contents).build()
     model = graph.model()
     with files.folder(folder) as partial:
         (partial / "onnx").mkdir()
@@ -105,8 +106,9 @@ class Graph:
 class Network:
     """The decoder of minimind.model, one method for each of its parts."""
 
-    def __init__(self, graph: Graph, contents: Contents, decoder: Decoder):
-        self.graph, self.config, self.tensors, self.decoder = graph, contents.config, contents.tensors, decoder
+    def __init__(self, graph: Graph, contents: Contents):
+        self.graph, self.config, self.tensors = graph, contents.config, contents.tensors
+        self.rotary_table = rotary_table(huggingface.translate(self.config, contents.folder / "config.json"))
         self.heads, self.groups = self.config["num_attention_heads"], self.config["num_key_value_heads"]
         self.width = self.config["head_dim"]
 
@@ -121,7 +123,7 @@ class Network:
         x = g.node("Gather", embedding, ids)
         turns = [
             g.node("Unsqueeze", g.node("Gather", g.weight(name, table), positions), g.integers(1))
-            for name, table in (("cos", self.decoder.cos), ("sin", self.decoder.sin))
+            for name, table in zip(("cos", "sin"), self.rotary_table, strict=True)
         ]
         allowed = self.allowed(ids, mask)
         for layer in range(self.config["num_hidden_layers"]):

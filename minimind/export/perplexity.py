@@ -25,10 +25,11 @@ def documents(path: Path, contents: Contents, max_tokens: int) -> list[list[int]
     longest = contents.config["max_position_embeddings"]
     if path.is_dir():
         rows = Rows.open(path, "validation")
-        if rows.vocab_size != contents.config["vocab_size"]:
+        num_tokens = len(contents.tokenizer["model"]["vocab"])  # the embedding may have more rows
+        if rows.vocab_size != num_tokens:
             raise ExportError(
                 f"{path} was packed with a vocabulary of {rows.vocab_size}, and {contents.folder} has one of "
-                f"{contents.config['vocab_size']}: take the data of that checkpoint, or a file of text"
+                f"{num_tokens}: take the data of that checkpoint, or a file of text"
             )
         pieces = _unpacked(rows, longest)
     else:

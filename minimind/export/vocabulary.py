@@ -12,6 +12,9 @@ llama.cpp has no tokenizer.json. It knows cuts by name, each of which stands for
 `smollm` isolates digits, not Han characters. But tokens of the type USER_DEFINED are cut out of a text before
 anything else, so every Han character that is a token becomes one. A rare character without a token of its own stays
 with its neighbours; that shows only where a run of two or more blanks stands before it.
+
+llama.cpp normalises nothing. A tokenizer that does is refused, but for NFC, which Qwen's tokenizers have: nearly every
+text is in it already, so there a note says what is left to the reader of the file.
 """
 
 from dataclasses import dataclass
@@ -49,6 +52,11 @@ def describe(contents: Contents) -> Vocabulary:
     model, path = contents.tokenizer["model"], contents.folder / "tokenizer.json"
     if model["type"] != "BPE" or model.get("byte_fallback"):
         raise ExportError(f"{path} is no byte-level BPE: only that is written to GGUF")
+    normalizer = (contents.tokenizer.get("normalizer") or {}).get("type")
+    if normalizer == "NFC":
+        print(f"note: {path} brings texts into NFC, and llama.cpp does not: give it é as one character, not as e and ´")
+    elif normalizer is not None:
+        raise ExportError(f"{path} has a normalizer, {normalizer}, and llama.cpp reads texts as they are: use --to hf")
     cut = _cut(contents.tokenizer["pre_tokenizer"])
     if cut is None:
         raise ExportError(f"{path}: llama.cpp has no name for its pre_tokenizer, so it would cut texts differently")

@@ -9,10 +9,13 @@ model.score("context", ["choice a", "choice b"])
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from minimind import checkpoint, files, hardware, verify
+from tokenizers import Tokenizer, decoders
+
+from minimind import checkpoint, files, hardware, tokenizer, verify
 from minimind.chat import Chat
 from minimind.config import Runtime
 from minimind.errors import UserError
@@ -22,7 +25,7 @@ from minimind.inference.constraints import Constraints, Form
 from minimind.inference.engine import Engine, Row
 from minimind.inference.network import Source
 from minimind.inference.sampling import DEFAULT_NEW_TOKENS, Sampling
-from minimind.inference.text import Writer, token_bytes
+from minimind.inference.text import Writer, num_ids, token_byte_values
 from minimind.intake import origin
 from minimind.model import Decoder, RopeScaling
 from minimind.score import num_common
@@ -30,6 +33,7 @@ from minimind.tokenizer import BOS, EOS
 
 Message = dict[str, Any]
 HUB = "hf://"
+NO_STOP = -1
 Prompt = str | list[Message]
 """What a user says, or a whole conversation in MiniMind's or OpenAI's schema."""
 
@@ -48,6 +52,9 @@ class Model:
 
     Answers are all that the model wrote, thoughts and calls in their markers; `reply` takes them apart. Mistakes raise
     minimind.errors.UserError and its kin.
+
+    An imported model with a tokenizer of its own knows no conversations in MiniMind's markers: it has `complete` and
+    `score`.
     """
 
     def __init__(
@@ -78,36 +85,65 @@ class Model:
             evaluation_batch_size=0,
         )  # fmt: skip
         self._device, self._dtype = hardware.setup(runtime)
-        decoder = checkpoint.load(self.folder, self._dtype)
-        if rope_scaling is not None:
-            decoder.rescale(rope_scaling)
-        self.decoder = decoder.to(self._device).requires_grad_(False)
-        self.chat = Chat(self.folder)
-        self._written = token_bytes(self.chat.tokenizer)
+        self.decoder = self._load(self.folder, rope_scaling)
+        self._tokenizer = _tokenizer(self.folder)
+        self._text_tokenizer = tokenizer.plain(self._tokenizer)
+        self._chat: Chat | None = None
+        self._begin, stop = [BOS], EOS
+        try:
+            self._chat = Chat(self.folder)
+        except ValueError as error:  # of an imported model, whose documents begin and end in its own way
+            self._no_chat, ids = error, checkpoint.special_ids(self.folder)
+            self._begin = [ids["bos_token_id"]] if "bos_token_id" in ids else []
+            stop = ids.get("eos_token_id", NO_STOP)
         self._constraints: Constraints | None = None
         self._engine = Engine(
             Source(self.decoder, quantize is not None),
-            EOS,
+            stop,
             None if draft is None else Source(self._draft(os.fspath(draft), rope_scaling), quantize is not None),
             draft_tokens,
         )
 
+    def _load(self, folder: Path, rope_scaling: RopeScaling | None) -> Decoder:
+        decoder = checkpoint.load(folder, self._dtype).cut_vocabulary(num_ids(_tokenizer(folder)))
+        if rope_scaling is not None:
+            decoder.rescale(rope_scaling)
+        return decoder.to(self._device).requires_grad_(False)
+
     def _draft(self, name: str, rope_scaling: RopeScaling | None) -> Decoder:
         folder = _found(name)
-        if Chat(folder).tokenizer.to_str() != self.chat.tokenizer.to_str():
+        if _tokenizer(folder).to_str() != self._tokenizer.to_str():
             raise UserError(
                 f"{folder} has another tokenizer than {self.folder}: a draft must write the same tokens; take a "
                 "checkpoint of the same pipeline, for example its student"
             )
-        decoder = checkpoint.load(folder, self._dtype)
-        if rope_scaling is not None:
-            decoder.rescale(rope_scaling)
+        decoder = self._load(folder, rope_scaling)
         if decoder.config.max_position_embeddings < self.max_tokens:
             raise UserError(
                 f"{folder} takes {decoder.config.max_position_embeddings} tokens, {self.folder} {self.max_tokens}: a "
                 "draft must reach as far (model.max_position_embeddings)"
             )
-        return decoder.to(self._device).requires_grad_(False)
+        return decoder
+
+    @property
+    def chat(self) -> Chat:
+        """Conversations in its tokens. Raises UserError for an imported model that has others than MiniMind's."""
+        if self._chat is None:
+            raise UserError(
+                f"{self.folder} holds no conversations here: they are written in MiniMind's markers and by a chat "
+                "template that spells them out, and its tokenizer.json or tokenizer_config.json has others; "
+                "`complete` and `score` take plain text"
+            ) from self._no_chat
+        return self._chat
+
+    @cached_property
+    def _written(self) -> list[bytes]:
+        if not isinstance(self._tokenizer.decoder, decoders.ByteLevel):
+            raise UserError(
+                f"{self.folder / 'tokenizer.json'} is no byte-level BPE, and of others text can't be written token by "
+                "token here: `score` works, and transformers writes"
+            )
+        return token_byte_values(self._tokenizer)
 
     @property
     def max_tokens(self) -> int:
@@ -122,6 +158,8 @@ class Model:
     ) -> list[str]: ...
     def predict(self, prompt: Any, *, batch_size: int = 32, **options: Any) -> str | list[str]:
         """The answer to a prompt, or a list of them to a list of prompts, decoded side by side."""
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}, expected 1 or more prompts at a time")
         single = _is_single(prompt)
         rows = self._rows([prompt] if single else prompt, **options)
         for _ in self._engine.run(rows, batch_size):
@@ -139,24 +177,34 @@ class Model:
 
     def complete(self, text: str, **options: Any) -> str:
         """What follows `text` in a document, for a base model, which knows no conversations: fields of `Sampling`."""
-        row = self._row(0, [BOS, *self.chat.encode_texts([text])[0]], Sampling(**options), None)
-        return "".join(self._pieces([row]))
+        prompt = [*self._begin, *self._encode(text)]
+        if not prompt:
+            raise UserError(f"the text is empty, and {self.folder} has no token that texts begin with: give some text")
+        return "".join(self._pieces([self._row(0, prompt, Sampling(**options), None)]))
 
     def score(self, context: str, choices: Sequence[str]) -> list[float]:
         """Log-probability, in nats, of each choice as what follows `context` in a document."""
-        (before,) = self.chat.encode_texts([context])
-        texts = self.chat.encode_texts([context + choice for choice in choices])
+        before = self._encode(context)
+        texts = [self._encode(context + choice) for choice in choices]
         # A merge across the border makes the context's last tokens part of the choice.
         borders = [num_common(before, text) for text in texts]
         for number, (text, border) in enumerate(zip(texts, borders, strict=True)):
             if border == len(text):
                 raise UserError(f"choice {number} is empty: there is nothing to score")
+            if not border and not self._begin:
+                raise UserError(
+                    f"no token stands before choice {number}, and {self.folder} has none that texts begin with: "
+                    "lengthen the context"
+                )
         scores = loglikelihood(
             self.decoder,
-            [[BOS, *text[:border]] for text, border in zip(texts, borders, strict=True)],
+            [[*self._begin, *text[:border]] for text, border in zip(texts, borders, strict=True)],
             [text[border:] for text, border in zip(texts, borders, strict=True)],
         )
         return [total for total, _ in scores]
+
+    def _encode(self, text: str) -> list[int]:
+        return self._text_tokenizer.encode(text, add_special_tokens=False).ids
 
     def _pieces(self, rows: list[Row]) -> Iterator[str]:
         for row in self._engine.run(rows):
@@ -225,6 +273,10 @@ def _found(name: str) -> Path:
             "Llama, Qwen3 or Qwen3-MoE"
         )
     return found
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def _is_single(prompt: object) -> bool:

@@ -11,16 +11,21 @@ from tokenizers import Tokenizer
 
 from minimind.alphabet import BYTES
 from minimind.errors import UserError
-from minimind.tokenizer import NUM_HIDDEN, SPECIAL_TOKENS
 
 
-def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
-    """What every token writes, by id: nothing for the hidden markers, their own text for the others."""
-    written = [b""] * tokenizer.get_vocab_size()
+def num_ids(tokenizer: Tokenizer) -> int:
+    """One more than the largest id that a token has."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def token_byte_values(tokenizer: Tokenizer) -> list[bytes]:
+    """What every token of a byte-level BPE writes, by id: nothing if it is special, its own text if it was added."""
+    added = tokenizer.get_added_tokens_decoder()
+    written = [b""] * num_ids(tokenizer)
     for token, number in tokenizer.get_vocab().items():
-        if number >= len(SPECIAL_TOKENS):
+        if number not in added:
             written[number] = bytes(BYTES[character] for character in token)
-        elif number >= NUM_HIDDEN:
+        elif not added[number].special:
             written[number] = token.encode()
     return written
 

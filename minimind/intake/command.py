@@ -28,8 +28,11 @@ def main(options: argparse.Namespace) -> None:
     print(f"{options.out}: {model.num_parameters():,} parameters of {found.source}. {checked}")
     try:
         Chat(options.out)
-    except ValueError as error:
-        print(f"note: conversations in its tokens are not for our stages and `minimind chat`: {error}")
+    except ValueError:
+        print(
+            "note: its markers or its chat template are not MiniMind's, so it holds no conversations here "
+            "(`minimind chat`); `complete` and `score` of minimind.Model take plain text"
+        )
 
 
 def build(foreign: Foreign, path: Path) -> Decoder:

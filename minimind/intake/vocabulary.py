@@ -55,7 +55,10 @@ def adopt(folder: Path, out: Path) -> Tokenizer:
 
 
 def check_equal(theirs: Path, ours: Path) -> None:
-    """Raise IntakeError, saying where they part, unless both folders' tokenizers give every text the same ids."""
+    """Raise IntakeError, saying where they part, unless both folders' tokenizers give every text the same ids.
+
+    What a post_processor adds around a text is never asked for here, so it may differ.
+    """
     a, b = (files.read_json(folder / "tokenizer.json") for folder in (theirs, ours))
     ids_a, ids_b = _ids(a), _ids(b)
     remedy = (

@@ -1,6 +1,7 @@
 """The subcommand: what it writes where, what it says, and what it refuses."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from minimind import checkpoint, cli, files
+from minimind.export.command import TEXT
+from minimind.rows import RowWriter
 from minimind.tokenizer import CHAT_TEMPLATE
 
 torch.set_num_threads(1)
@@ -32,17 +35,19 @@ def test_gguf_reports_what_quantisation_costs(checkpoints: dict[str, Path], text
         command = ["export", source, "--to", "gguf", "--quantize", quantize, "--text", str(text), "--tokens", "600"]
         assert cli.main(command) == 0
         said = capsys.readouterr().out
-        assert (text.parent / f"exports/qwen3/gguf/qwen3-{quantize}.gguf").is_file()
+        assert f"exports/qwen3/gguf-{quantize}/qwen3-{quantize}.gguf: " in said
         found = re.search(r"on (\d+) tokens .*: ([\d.]+) of the checkpoint, ([\d.]+) of", said)
         assert found, said
         perplexities[quantize] = (float(found[2]), float(found[3]))
         assert int(found[1]) > 500
+    for quantize in ("f32", "q8_0"):  # one leaves the other where it is
+        assert Path(f"exports/qwen3/gguf-{quantize}/qwen3-{quantize}.gguf").is_file()
     assert perplexities["f32"][0] == perplexities["f32"][1] == perplexities["q8_0"][0]
     assert 0 < abs(perplexities["q8_0"][1] / perplexities["q8_0"][0] - 1) < 0.1
 
     model = checkpoint.load(checkpoints["qwen3"])
     assert cli.main(["export", source, "--to", "gguf", "--text", "nowhere.txt"]) == 0
-    assert "not measured, there is no nowhere.txt" in capsys.readouterr().out
+    assert "perplexity not measured: there is no nowhere.txt" in capsys.readouterr().out
     assert model.config.qk_norm
 
 
@@ -77,7 +82,7 @@ def test_a_class_of_our_own_goes_to_hf_with_its_code(
 
 def test_ollama_finds_its_file_and_its_template(checkpoints: dict[str, Path], text: Path, capsys: Output) -> None:
     assert cli.main(["export", str(checkpoints["llama"]), "--to", "ollama", "--quantize", "q8_0"]) == 0
-    folder = Path("exports/llama/ollama")
+    folder = Path("exports/llama/ollama-q8_0")
     lines = (folder / "Modelfile").read_text(encoding="utf-8").splitlines()
     assert (folder / lines[0].removeprefix("FROM ")).is_file()
     assert lines[-3:] == ['PARAMETER stop "<|im_end|>"', "PARAMETER num_ctx 256", "PARAMETER temperature 0"]
@@ -107,6 +112,51 @@ def test_wishes_that_make_no_sense_are_refused(
     assert cli.main(["export", str(checkpoints["llama"]), *options]) == 1
     assert says in capsys.readouterr().err
     assert not Path("exports").exists()
+
+
+def test_checkpoints_of_equal_names_have_exports_of_their_own(
+    checkpoints: dict[str, Path], text: Path, capsys: Output
+) -> None:
+    places = {"a/dpo": "a/dpo", "b/dpo": "b/dpo", "models/dpo": "dpo", str(checkpoints["llama"]): "llama"}
+    for source in list(places)[:3]:
+        shutil.copytree(checkpoints["llama"], source)
+    written = set()
+    for source, place in places.items():
+        for options, form in ((["--to", "onnx"], "onnx"), ([], "hf-f32"), (["--dtype", "bf16"], "hf-bf16")):
+            capsys.readouterr()
+            assert cli.main(["export", source, *options]) == 0
+            lines = [line.partition(": ")[0] for line in capsys.readouterr().out.splitlines()]
+            assert all(line.startswith(f"exports/{place}/{form}/") for line in lines)
+            written |= set(lines)
+    assert written == {str(path) for path in Path("exports").rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["gguf", "ollama"])
+def test_data_of_another_vocabulary_is_noticed_before_anything_is_written(
+    kind: str, checkpoints: dict[str, Path], text: Path, capsys: Output
+) -> None:
+    command = ["export", str(checkpoints["llama"]), "--to", kind]
+    for path in (TEXT, Path("other")):
+        packed(path, 400)
+    assert cli.main([*command, "--text", "other"]) == 1
+    assert "other was packed with a vocabulary of 400" in capsys.readouterr().err
+    assert not Path("exports").exists()
+    # Without --text it is nobody's wish, and no reason not to export.
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert f"perplexity not measured: {TEXT} was packed with a vocabulary of 400" in said
+    assert Path(f"exports/llama/{kind}-f32/llama-f32.gguf").is_file()
+    (TEXT / "validation.arrow").unlink()
+    assert cli.main(command) == 0
+    assert "perplexity not measured: " in capsys.readouterr().out
+
+
+def packed(folder: Path, vocab_size: int) -> None:
+    """A packed data set of one row."""
+    folder.mkdir(parents=True)
+    with RowWriter(folder / "validation.arrow", 12, vocab_size) as writer:
+        writer.add([([1, 60, 300, 2], [0, 1, 1, 1], 1)])
+    files.write_manifest(folder)
 
 
 def test_what_stands_at_the_place_named_is_not_overwritten(

@@ -1,6 +1,7 @@
 """GGUF, as llama.cpp reads it: the same tokens, the same words, nearly the same numbers."""
 
 import random
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import gguf as library
 import numpy as np
 import pytest
 import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM
 
 from benchmarks.interchange import Llama
@@ -96,6 +98,35 @@ def test_llama_cpp_cuts_and_merges_the_same(isolate: bool, checkpoints: dict[str
             assert llama.tokenize(text) == plain.encode(text).ids, text
             marked = f"<|im_start|>user\n{text}<think>{text}</think><|im_end|>"
             assert llama.tokenize(marked, markers=True) == ours.encode(marked).ids
+
+
+def test_llama_cpp_cuts_as_qwen_does(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = Tokenizer(models.BPE())
+    theirs.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(vocabulary.QWEN2), "isolated")
+    theirs.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    theirs.decoder, alphabet = decoders.ByteLevel(), pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet, show_progress=False)
+    theirs.train_from_iterator([*LEARNED, *texts(2, 100)] * 2, trainer)
+    theirs.add_special_tokens(["<|endoftext|>", "<|im_end|>"])  # behind the others, as Qwen's
+    (tmp_path / "tokenizer").mkdir()
+    theirs.save(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    files.write_json(tmp_path / "tokenizer" / "tokenizer_config.json", {"eos_token": "<|im_end|>"})
+    checkpoint.save(tmp_path / "model", checkpoint.load(checkpoints["qwen3"]), tmp_path / "tokenizer", {})
+    contents = reading.read(tmp_path / "model")
+    assert vocabulary.describe(contents).cut == "qwen2"
+    assert "note: " in (said := capsys.readouterr().out) and "brings texts into NFC, and llama.cpp does not" in said
+    gguf.write(contents, tmp_path / "model.gguf")
+    plain = tokenizer.plain(theirs)
+    with Llama(tmp_path / "model.gguf", 256) as llama:
+        for text in texts(1, 300):
+            assert llama.tokenize(text) == plain.encode(text).ids, text
+            marked = f"{text}<|im_end|>{text}<|endoftext|>"
+            assert llama.tokenize(marked, markers=True) == theirs.encode(marked).ids, text
+        parted = unicodedata.normalize("NFD", "né")  # what the note is about
+        assert llama.tokenize(parted) != plain.encode(parted).ids == llama.tokenize("né")
 
 
 def test_llama_cpp_renders_the_template_the_same(checkpoints: dict[str, Path], tmp_path: Path) -> None:
@@ -195,6 +226,9 @@ def test_what_llama_cpp_can_not_hold_is_refused_by_name(checkpoints: dict[str, P
     contents = reading.read(checkpoints["llama"])
     contents.tokenizer["pre_tokenizer"] = {"type": "Whitespace"}
     with pytest.raises(ExportError, match="no name for its pre_tokenizer"):
+        gguf.write(contents, tmp_path / "x")
+    contents.tokenizer["normalizer"] = {"type": "Lowercase"}
+    with pytest.raises(ExportError, match=r"tokenizer\.json has a normalizer, Lowercase, and llama\.cpp"):
         gguf.write(contents, tmp_path / "x")
     contents.tokenizer["model"]["type"] = "WordPiece"
     with pytest.raises(ExportError, match="no byte-level BPE"):

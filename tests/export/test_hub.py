@@ -21,7 +21,7 @@ def test_the_repository_holds_what_was_exported(
     assert cli.main(["export", source, "--dtype", "bf16", "--push-to-hub", "me/small"]) == 0
     pushed = f"pushed: {hub.address}/me/small/commit/{hub.commit('me/small')}"
     assert capsys.readouterr().out.splitlines()[-1] == pushed
-    folder = Path("exports/llama/hf")
+    folder = Path("exports/llama/hf-bf16")
     assert hub.files["me/small"] == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert hub.messages == ["llama as hf"]
     files.verify_manifest(folder)
@@ -38,7 +38,7 @@ def test_a_refusal_is_told_in_a_line(
     assert cli.main(["export", str(checkpoints["llama"]), "--push-to-hub", "me/small"]) == 1
     said = capsys.readouterr().err
     assert "me/small could not be pushed" in said and "You may not." in said
-    assert "what was exported stays in exports/llama/hf" in said
+    assert "what was exported stays in exports/llama/hf-f32" in said
     assert cli.main(["export", str(checkpoints["llama"]), "--push-to-hub", "no/such/name"]) == 1
     assert "no/such/name could not be pushed" in capsys.readouterr().err
 

@@ -11,6 +11,7 @@ from minimind import checkpoint
 from minimind.export import contents as reading
 from minimind.export import onnx
 from minimind.generate import generate
+from minimind.model import RopeScaling
 
 torch.set_num_threads(1)
 
@@ -56,6 +57,17 @@ def test_onnxruntime_computes_the_same(kind: str, checkpoints: dict[str, Path], 
         words.append(int(logits[0, -1].argmax()))
         logits = session([[words[-1]]], [[1] * (9 + step)], [[8 + step]])
     assert words[8:] == generate(model, [prompt], max_new_tokens=64, stop=-1)[0]
+
+
+def test_positions_are_stretched_as_ours(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    model = checkpoint.load(checkpoints["qwen3"]).rescale(RopeScaling(4.0, 64))
+    checkpoint.save(tmp_path / "model", model, checkpoints["qwen3"], {})
+    onnx.write(reading.read(tmp_path / "model"), tmp_path / "out")
+    ids = torch.randint(36, 300, (1, 150), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        ours = model.logits(model(ids, torch.ones_like(ids))[0])
+    theirs = Session(tmp_path / "out")(ids.tolist(), [[1] * 150], [list(range(150))])
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_is_padded_on_the_left_as_usual(checkpoints: dict[str, Path], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from minimind import tokenizer
 from minimind.errors import UserError
 from minimind.inference import constraints
 from minimind.inference.constraints import Constraint, Constraints
-from minimind.inference.text import Writer, token_bytes
+from minimind.inference.text import Writer, token_byte_values
 from minimind.tokenizer import EOS
 
 SCHEMA: dict[str, Any] = {
@@ -44,7 +44,7 @@ def maker(tokenizer_folder: Path) -> Constraints:
 @pytest.fixture(scope="module")
 def babble(tokenizer_folder: Path, maker: Constraints) -> Callable[[constraints.Form, int], str]:
     """An answer of this form by somebody who draws from what is allowed, and prefers to end."""
-    written = token_bytes(tokenizer.load(tokenizer_folder))
+    written = token_byte_values(tokenizer.load(tokenizer_folder))
 
     def draw(form: constraints.Form, seed: int) -> str:
         constraint, writer = maker.make(form), Writer(written)

@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 import minimind
-from minimind import Model, checkpoint, tokenizer
+from minimind import Model, checkpoint, files, tokenizer
 from minimind.chat import Chat
 from minimind.errors import UserError
 from minimind.generate import generate, loglikelihood
@@ -18,14 +20,17 @@ TOOLS = [{"name": "clock", "description": "The time.", "parameters": {"type": "o
 SCHEMA = {"type": "object", "properties": {"a": {"enum": [1, 22]}}, "required": ["a"], "additionalProperties": False}
 
 
-def write(folder: Path, words: Path, seed: int, layers: int) -> Path:
+def write(folder: Path, words: Path, seed: int, layers: int, padding: int = 0) -> Path:
+    """A checkpoint; `padding` more rows than the tokenizer has tokens are more probable than any of them."""
+    num_tokens = Tokenizer.from_file(str(words / "tokenizer.json")).get_vocab_size()
     config = ModelConfig(
         hidden_size=32, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64,
-        max_position_embeddings=256, vocab_size=tokenizer.load(words).get_vocab_size(),
+        max_position_embeddings=256, vocab_size=num_tokens + padding,
     )  # fmt: skip
     decoder = Decoder(config).initialise(seed)
     for parameter in decoder.parameters():
         parameter.data *= 4 if parameter.ndim > 1 else 1  # so that answers vary
+    decoder.model.embed_tokens.weight.data[num_tokens:] *= 8
     checkpoint.save(folder, decoder, words, {})
     return folder
 
@@ -122,6 +127,81 @@ def test_a_draft_writes_the_same(model: Model, folder: Path, tmp_path: Path, tok
         Model(folder, draft=student, draft_tokens=0)
 
 
+def test_rows_without_a_token_are_never_drawn(
+    model: Model, folder: Path, tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    padded = write(tmp_path / "padded", tokenizer_folder, 0, 2, padding=70)
+    options: dict[str, Any] = {"temperature": 1.0, "max_new_tokens": 60}
+    num_tokens = tokenizer.load(padded).get_vocab_size()
+    chat, prompts = Chat(padded), ["Hi", "法国", "12 + 7"]
+    asked = [chat.prompt([{"role": "user", "content": prompt}]) for prompt in prompts]
+    drawn = generate(checkpoint.load(padded), asked, max_new_tokens=60, stop=EOS, temperature=1.0)
+    assert max(id for ids in drawn for id in ids) >= num_tokens  # they would be
+    for quantize in (None, "q8_0"):
+        wide = Model(padded, device="cpu", dtype="float32", threads=1, quantize=quantize)
+        assert all(wide.predict(prompts, **options))
+        assert wide.predict("Hi", schema=SCHEMA) in ('{"a": 1}', '{"a": 22}')
+    student = write(tmp_path / "student", tokenizer_folder, 1, 1, padding=5)  # rows of a draft may be others
+    assert Model(padded, draft=student, device="cpu", dtype="float32").predict("Hi", **options)
+    # What is left is the model without those rows.
+    assert torch.equal(wide.decoder.output_weight, checkpoint.load(padded).output_weight[:num_tokens])
+
+
+def foreign(folder: Path, bos: str | None) -> Path:
+    """The folder of a tokenizer with markers of its own, as Qwen's (without `bos`) and Llama's (with it) are."""
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer, words.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    words.train_from_iterator(["The capital of France is Paris. Paris lies on the Seine."] * 4, trainer)
+    words.add_special_tokens([token for token in (bos, "<|endoftext|>") if token])
+    if bos:
+        special = [(bos, words.token_to_id(bos))]
+        words.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=special)
+    folder.mkdir()
+    words.save(str(folder / "tokenizer.json"))
+    files.write_json(folder / "tokenizer_config.json", {"bos_token": bos, "eos_token": "<|endoftext|>"})
+    return folder
+
+
+@pytest.mark.parametrize("bos", [None, "<s>"])
+def test_a_model_with_a_tokenizer_of_its_own_takes_plain_text(bos: str | None, tmp_path: Path) -> None:
+    folder = write(tmp_path / "theirs", foreign(tmp_path / "words", bos), 0, 2, padding=9)
+    model = Model(folder, device="cpu", dtype="float32", threads=1)
+    words, decoder = Tokenizer.from_file(str(folder / "tokenizer.json")), checkpoint.load(folder)
+    decoder.cut_vocabulary(words.get_vocab_size())
+    begin = [words.token_to_id(bos)] if bos else []
+
+    text = "The capital of <|endoftext|>"  # a marker in a text is ordinary characters
+    ids = [*begin, *tokenizer.plain(words).encode(text, add_special_tokens=False).ids]
+    assert words.token_to_id("<|endoftext|>") not in ids and ids.count(words.token_to_id(bos or "")) == len(begin)
+    (expected,) = generate(decoder, [ids], max_new_tokens=30, stop=words.token_to_id("<|endoftext|>"))
+    assert model.complete(text, max_new_tokens=30) == words.decode(expected, skip_special_tokens=True)
+    (score,) = model.score("The capital", [" of France"])
+    context, choice = (words.encode(part, add_special_tokens=False).ids for part in ("The capital", " of France"))
+    assert score == pytest.approx(loglikelihood(decoder, [[*begin, *context]], [choice])[0][0], abs=1e-4)
+    if bos:
+        assert model.complete("", max_new_tokens=3) and model.score("", ["The"])
+    else:
+        with pytest.raises(UserError, match="the text is empty, and .*theirs has no token that texts begin with"):
+            model.complete("")
+        with pytest.raises(UserError, match="no token stands before choice 0"):
+            model.score("", ["The"])
+
+    for ask in (model.predict, model.reply, model.stream):
+        with pytest.raises(UserError, match=r"theirs holds no conversations here: .*`complete` and `score` take plain"):
+            ask("Hi")
+    described = files.read_json(folder / "tokenizer.json") | {"decoder": {"type": "Fuse"}}
+    files.write_json(folder / "tokenizer.json", described)
+    manifest = files.read_manifest(folder)
+    files.write_manifest(folder, {"model": manifest["model"], "lineage": {}})
+    model = Model(folder, device="cpu")
+    assert model.score("The", [" capital"])
+    with pytest.raises(UserError, match=r"theirs/tokenizer.json is no byte-level BPE"):
+        model.complete("The")
+
+
 def test_mistakes_are_named(model: Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="prompt 1 has .* tokens, which leaves 0 of the model's 256"):
         model.predict(["Hi", "long " * 300])
@@ -133,6 +213,9 @@ def test_mistakes_are_named(model: Model, folder: Path, tmp_path: Path, monkeypa
         model.predict("Hi", schema={}, regex="a")
     with pytest.raises(UserError, match="tool_choice is 'always'"):
         model.predict("Hi", tool_choice="always")
+    for batch_size in (0, -3):
+        with pytest.raises(UserError, match=f"batch_size is {batch_size}, expected 1 or more"):
+            model.predict(["Hi"], batch_size=batch_size)
     with pytest.raises(UserError, match="the prompt is int"):
         model.predict(3)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="the role is 'robot'"):

@@ -1,5 +1,6 @@
 """Pieces of text against the tokenizer's own decoding, and stop strings by hand."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from tokenizers import Tokenizer
 
 from minimind import tokenizer
 from minimind.errors import UserError
-from minimind.inference.text import Writer, token_bytes
+from minimind.inference.text import Writer, num_ids, token_byte_values
 
 MIXED = "Paris 是法国的首都。🦊🦊 naïve <think>47+38</think>é\n\ttabs 𝔘 done"
 
@@ -33,13 +34,22 @@ def by_byte(text: str) -> tuple[list[bytes], list[int]]:
 
 
 def test_pieces_join_to_what_the_tokenizer_decodes(words: Tokenizer) -> None:
-    written = token_bytes(words)
+    written = token_byte_values(words)
     generator = torch.Generator().manual_seed(0)
     ids = words.encode(MIXED).ids
     assert "".join(write(Writer(written), ids)) == MIXED
     for length in (1, 2, 5, 40, 400):  # random tokens are full of broken characters and of markers
         tokens = torch.randint(0, len(written), (length,), generator=generator).tolist()
         assert "".join(write(Writer(written), tokens)) == words.decode(tokens, skip_special_tokens=True)
+
+
+def test_ids_may_have_gaps(words: Tokenizer) -> None:
+    described = json.loads(words.to_str())
+    described["added_tokens"].append({**described["added_tokens"][-1], "id": 600, "content": "<far>", "special": False})
+    gappy = Tokenizer.from_str(json.dumps(described))
+    far = gappy.token_to_id("<far>")
+    assert num_ids(gappy) == len(token_byte_values(gappy)) == far + 1 > words.get_vocab_size()
+    assert token_byte_values(gappy)[far] == b"<far>"
 
 
 def test_a_piece_never_ends_within_a_character() -> None:

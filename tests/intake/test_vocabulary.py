@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from minimind import checkpoint, cli, files, tokenizer
+from minimind import Model, checkpoint, cli, files, tokenizer
 from minimind.intake import parity, vocabulary
 from minimind.intake.origin import IntakeError
 from minimind.tokenizer import TokenizerConfig
@@ -98,3 +98,24 @@ def test_the_command_carries_or_compares(
     assert "tokenizer.json is missing" in capsys.readouterr().err
     assert cli.main(["import", str(tmp_path / "carried"), str(tmp_path / "carried")]) == 1
     assert "carried exists" in capsys.readouterr().err
+
+
+def test_a_model_with_markers_of_its_own_says_what_it_is_good_for(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parity, "installed", lambda: False)
+    source = tmp_path / "source"
+    source.mkdir()
+    for path in checkpoints["qwen3"].iterdir():
+        text = path.read_text(encoding="utf-8") if "tokenizer" in path.name else None
+        content = path.read_bytes() if text is None else text.replace("<|im_", "<|turn_").encode()
+        (source / path.name).write_bytes(content)
+    assert cli.main(["import", "source", "models/theirs"]) == 0
+    said = capsys.readouterr().out
+    assert "note: its markers or its chat template are not MiniMind's" in said and "`complete` and `score`" in said
+    model = Model("theirs", device="cpu", dtype="float32", threads=1)
+    assert model.complete("Paris", max_new_tokens=20) and len(model.score("Paris", [" lies", " is"])) == 2
+    Path("params.yaml").write_text("runtime: {device: cpu}\n")
+    assert cli.main(["chat", "models/theirs", "Hi"]) == 1
+    assert "models/theirs holds no conversations here" in capsys.readouterr().err

@@ -46,7 +46,7 @@ FAIR_RATES = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 MATRIX_RATES = (0.005, 0.01, 0.02, 0.04)
 RATES = (2e-3, 4e-3, 8e-3)
 TARGETS = {"shipped": 10.0, "fair": 2.0}  # how many times as fast ours is meant to be
-DEFAULTS = {"5m": (500_000, 4), "26m": (300_000, 8)}  # tokens of a peer, our rows per step
+DEFAULTS = {"5m": (500_000, 4), "26m": (200_000, 8)}  # tokens of a peer, our rows per step
 TIMED_STEPS = 12  # of ours, for each length of run
 SHIPPED_EVERY = 6  # of ours to one micro-batch of the slowest side
 POINTS = 8  # of a curve
@@ -313,7 +313,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", choices=list(DEFAULTS), default="5m")
     parser.add_argument("--reference", type=Path, help="checkout of MiniMind; without it its recipe runs on Qwen3")
     parser.add_argument("--seeds", type=int, default=3, help="that are reported; one more is used for the sweeps")
-    parser.add_argument("--tokens", type=int, default=0, help="of a peer's run; 0: 500,000 at 5m, 300,000 at 26m")
+    parser.add_argument("--tokens", type=int, default=0, help="of a peer's run; 0: 500,000 at 5m, 200,000 at 26m")
     parser.add_argument("--sweep-tokens", type=int, default=0, help="of a run in our sweep; 0: a quarter of --tokens")
     parser.add_argument("--batch-size", type=int, default=0, help="rows of ours and fair; 0: 4 at 5m, 8 at 26m")
     parser.add_argument("--row-length", type=int, default=512, help="tokens in a packed row")

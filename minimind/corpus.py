@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from minimind.chat import Conversation, ConversationError, Template
 
+SHARD_BYTES = 1 << 22  # of a file, worked on at once; a change moves documents to other rows
 MAX_LINE_BYTES = 1 << 24
 EXCERPT_LENGTH = 200
 
@@ -131,14 +132,33 @@ def read_range(path: Path, start: int, end: int) -> Iterator[tuple[Source, Docum
     So ranges that follow each other hold every line once, wherever they meet. The folder's name is one of PARSERS.
     """
     parser, name = PARSERS[path.parent.name], path.name
+    for number, (line, _, num_bytes) in enumerate(lines(path, start, end), 1):
+        try:
+            document: Document | LineError = parser(_record(line, num_bytes))
+        except LineError as error:
+            document = error
+        yield Source(name, number, num_bytes, line[:EXCERPT_LENGTH]), document
+
+
+def ranges(path: Path) -> list[tuple[int, int]]:
+    """Start and end of the stretches of SHARD_BYTES that a file is worked on in."""
+    size = path.stat().st_size
+    return [(start, min(start + SHARD_BYTES, size)) for start in range(0, size, SHARD_BYTES)]
+
+
+def lines(path: Path, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The lines whose first byte lies from `start` up to `end`, cut off behind MAX_LINE_BYTES.
+
+    With each comes its place in the file, and its whole size in bytes.
+    """
     with path.open("rb") as stream:
         position = _line_start(stream, start, end)
-        for number, (line, num_bytes) in enumerate(_lines(stream, end - position), 1):
-            try:
-                document: Document | LineError = parser(_record(line, num_bytes))
-            except LineError as error:
-                document = error
-            yield Source(name, number, num_bytes, line[:EXCERPT_LENGTH]), document
+        while position < end and (line := stream.readline(MAX_LINE_BYTES + 1)):
+            num_bytes, rest = len(line), line
+            while not rest.endswith(b"\n") and (rest := stream.readline(MAX_LINE_BYTES)):
+                num_bytes += len(rest)
+            yield line, position, num_bytes
+            position += num_bytes
 
 
 def _line_start(stream: IO[bytes], start: int, end: int) -> int:
@@ -200,16 +220,6 @@ def compression(tokenizer: Tokenizer, documents: Iterable[list[str]]) -> dict[st
         kind: {"bytes": n, "tokens": num_tokens[kind], "bytes_per_token": round(n / num_tokens[kind], 4)}
         for kind, n in sorted(num_bytes.items())
     }
-
-
-def _lines(stream: IO[bytes], room: int) -> Iterator[tuple[bytes, int]]:
-    """The lines that begin within `room` bytes, cut off behind MAX_LINE_BYTES, with their whole size in bytes."""
-    while room > 0 and (line := stream.readline(MAX_LINE_BYTES + 1)):
-        num_bytes, rest = len(line), line
-        while not rest.endswith(b"\n") and (rest := stream.readline(MAX_LINE_BYTES)):
-            num_bytes += len(rest)
-        room -= num_bytes
-        yield line, num_bytes
 
 
 def _record(line: bytes, num_bytes: int) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from typing import Any
 import tiktoken
 from tokenizers import Tokenizer
 
+from minimind.alphabet import BYTES
+
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 SINGLES = {"type": "Split", "pattern": {"Regex": r"\p{N}|\p{Han}"}, "behavior": "Isolated", "invert": False}
 
@@ -72,18 +74,17 @@ def ranks(model: Mapping[str, Any]) -> dict[bytes, int] | None:
     what the earlier merges make of a stretch that none of them crosses does not depend on what stands around it.
     """
     vocabulary: Mapping[str, int] = model["vocab"]
-    letters = {letter: value for value, letter in _letters().items()}
-    if model["type"] != "BPE" or any(model.get(key) for key in OPTIONS) or not letters.keys() <= vocabulary.keys():
+    if model["type"] != "BPE" or any(model.get(key) for key in OPTIONS) or not BYTES.keys() <= vocabulary.keys():
         return None
     order: dict[tuple[str, str], int] = {}
-    newest = max(vocabulary[letter] for letter in letters)
+    newest = max(vocabulary[letter] for letter in BYTES)
     for first, second in model["merges"]:
         number = vocabulary[first + second]
         if number <= newest or _merge(first + second, order) != [first, second]:
             return None
         newest = order[first, second] = number
-    tokens = [*letters, *(first + second for first, second in order)]
-    return {bytes(letters[letter] for letter in token): vocabulary[token] for token in tokens}
+    tokens = [*BYTES, *(first + second for first, second in order)]
+    return {bytes(BYTES[letter] for letter in token): vocabulary[token] for token in tokens}
 
 
 def _merge(word: str, order: Mapping[tuple[str, str], int]) -> list[str]:
@@ -95,10 +96,3 @@ def _merge(word: str, order: Mapping[tuple[str, str], int]) -> list[str]:
         if place is None or pairs[place] == math.inf:
             return tokens
         tokens[place : place + 2] = [tokens[place] + tokens[place + 1]]
-
-
-def _letters() -> dict[int, str]:
-    """The letter that stands for each byte: itself where it can be printed, else one from 256 on. Source: GPT-2."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [value for value in range(256) if value not in printable]
-    return {value: chr(value) for value in printable} | {value: chr(256 + n) for n, value in enumerate(others)}

@@ -149,7 +149,7 @@ def _key(recipe: Recipe, sources: Sequence[Path]) -> str:
     read = [root / name for name in declarations.closure(code, root)]
     read += [recipe.tokenizer / name for name in ("tokenizer.json", "tokenizer_config.json")]
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
-    task = [stats, str(recipe), version("tokenizers"), [files.sha256(path) for path in read]]
+    task = [stats, str(recipe), version("tokenizers"), version("tiktoken"), [files.sha256(path) for path in read]]
     return hashlib.sha256(json.dumps(task).encode()).hexdigest()[:32]
 
 

@@ -6,9 +6,11 @@ tasks, whoever computes them, and a task whose worker dies is done again.
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +21,7 @@ from minimind.config import Runtime
 from minimind.errors import UserError
 
 RETRIES = 3  # times that a worker may die over one task
+AHEAD = 4  # tasks for each worker whose results are under way or not taken yet
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -61,7 +64,7 @@ class Local:
         done = deaths = 0
         while done < len(tasks):
             try:
-                for result in self._start(function.__module__).map(function, tasks[done:]):
+                for result in self._results(function, tasks[done:]):
                     yield result
                     done, deaths = done + 1, 0
             except BrokenProcessPool:  # one death ends the whole executor
@@ -71,6 +74,16 @@ class Local:
                     raise PoolError(
                         f"workers died {deaths} times over {tasks[done]}: with too little memory, lower runtime.workers"
                     ) from None
+
+    def _results(self, function: Callable[[A], R], tasks: Sequence[A]) -> Iterator[R]:
+        """In order, no more of them ahead than AHEAD says, however slowly they are taken."""
+        executor = self._start(function.__module__)
+        begun = (executor.submit(function, task) for task in tasks)
+        waiting = deque(islice(begun, AHEAD * self.workers))
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(islice(begun, 1))
+            yield result
 
     def _start(self, module: str) -> ProcessPoolExecutor:
         if self.executor is None:
@@ -114,7 +127,7 @@ class Ray:
             import ray
         except ImportError:
             raise PoolError(
-                "runtime.data_engine is ray, which is not installed: `pip install 'minimind-pipeline[ray]'`, or local"
+                "runtime.data_engine is ray, which is not installed: `pip install '.[ray]'`, or local"
             ) from None
         self.ray: Any = ray
         self.started = False

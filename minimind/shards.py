@@ -25,7 +25,6 @@ from minimind.fitting import Fit
 from minimind.rows import dtypes
 from minimind.tokenizer import BOS, EOS, token_bytes
 
-SHARD_BYTES = 1 << 22  # of a file; a change moves documents to other rows
 BATCH_BYTES = 1 << 18  # raw bytes that are encoded at once; each token takes some 100 bytes meanwhile
 FULL = 0.99  # an open row that is filled so far is not worth keeping open for other shards' documents
 SPLITS = ("train", "validation")
@@ -61,8 +60,7 @@ class Shard:
 
 def cut(path: Path, folder: Path, recipe: Recipe) -> list[Shard]:
     """The shards of a file, in order."""
-    size = path.stat().st_size
-    return [Shard(path, start, min(start + SHARD_BYTES, size), folder, recipe) for start in range(0, size, SHARD_BYTES)]
+    return [Shard(path, start, end, folder, recipe) for start, end in corpus.ranges(path)]
 
 
 class Documents(NamedTuple):

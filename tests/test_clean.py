@@ -1,17 +1,21 @@
 """The stage clean on small data sets made here: what goes, what stays to the byte, and why."""
 
 import json
+import os
 import random
+import signal
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from minimind import config
-from minimind.cleaning import collection, page, shards
+from minimind import config, corpus
+from minimind.cleaning import collection, page
 from minimind.cleaning.collection import Cleaned, CleanError
 from minimind.cleaning.settings import DATA_SETS, CleanConfig
+from minimind.pool import Local
 
 ROOT = Path(__file__).parents[1]
 FULL = config.parse(
@@ -111,6 +115,41 @@ def test_each_rule_removes_what_it_is_for_and_says_where_it_stood(tmp_path: Path
     assert "<script" not in html
 
 
+def test_a_line_of_any_length_passes_whole_and_is_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 700)
+    long = [b'{"text": "' + b"Short. " * number + b'"}' for number in (141, 142, 1000)]
+    cleaned = run(tmp_path, {"pretrain": [*long, {"text": PROSE.format(n=1)}]})
+    raw = (tmp_path / "raw/pretrain/a.jsonl").read_bytes()
+    assert len(long[0]) < 1000 < len(long[1]) < 1010
+    assert [line for line, _ in removed(tmp_path, "pretrain")] == [1]
+    assert (tmp_path / "out/pretrain/a.jsonl").read_bytes() == raw.replace(long[0] + b"\n", b"")
+    assert cleaned.funnels["pretrain"].unreadable == 2
+
+
+def test_entities_of_control_characters_go_too(tmp_path: Path) -> None:
+    run(tmp_path, {"pretrain": [{"text": PROSE.format(n="&shy;1&#8203;2&#13;&#10;e&#769;")}]})
+    kept = json.loads((tmp_path / "out/pretrain/a.jsonl").read_bytes())["text"]
+    assert kept == PROSE.format(n="12\né")
+
+
+@pytest.mark.parametrize(
+    ("thought", "rule"),
+    [
+        (f"So it was asked: {ITEM['messages'][0]['content']}", "contaminated"),  # type: ignore[index]
+        ("I think that this is it, " * 40, "top n-gram"),
+        ("It is cold today, so one may well stay at home.", None),
+    ],
+)
+def test_a_thought_is_looked_at_like_what_is_said(tmp_path: Path, thought: str, rule: str | None) -> None:
+    record = talk("你好，请问今天的天气怎么样？", "今天的天气很好，适合到公园里去散步。")
+    record["conversations"][1]["reasoning_content"] = thought
+    run(tmp_path, {"sft": [record], "benchmark": [ITEM]})
+    assert removed(tmp_path, "sft") == ([(1, rule)] if rule else [])
+
+
 def test_near_duplicates_are_those_that_share_most_of_their_shingles(tmp_path: Path) -> None:
     words = [f"{a}{b}" for a in "bdfghjklmn" for b in ("ado", "ibe", "uce", "ony", "ash", "ert", "ilk", "oam")]
     drawn = random.Random(1)
@@ -122,7 +161,20 @@ def test_near_duplicates_are_those_that_share_most_of_their_shingles(tmp_path: P
     assert removed(tmp_path, "pretrain") == [(21, "near duplicate")]
 
 
-def test_the_number_of_processes_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Deadly(Local):
+    """Loses a worker, as when memory is short."""
+
+    def run(self, function: Any, tasks: Any) -> Iterator[Any]:
+        for number, result in enumerate(super().run(function, tasks)):
+            if number == 1:
+                assert self.executor is not None
+                os.kill(next(iter(self.executor._processes)), signal.SIGKILL)
+            yield result
+
+
+def test_neither_the_number_of_processes_nor_a_dead_one_changes_a_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = random.Random(2)
     texts = [PROSE.format(n=drawn.randrange(30)) + "And then he went home again, for it was late. " * (n % 3)
              for n in range(200)]  # fmt: skip
@@ -130,11 +182,12 @@ def test_the_number_of_processes_changes_no_byte(tmp_path: Path, monkeypatch: py
         "pretrain": [{"text": text} for text in texts] + [b"broken"] * 3,
         "sft": [talk(f"{n % 50}?", texts[n]) for n in range(100)],
     }
-    monkeypatch.setattr(shards, "SHARD_BYTES", 5000)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 5000)
     results = []
-    for workers in (1, 2, 3):
-        run(tmp_path / str(workers), data, workers=workers)
-        out = tmp_path / str(workers) / "out"
+    for name, pool, workers in (("one", Local, 1), ("two", Local, 2), ("three", Deadly, 3)):
+        monkeypatch.setattr(collection, "Local", pool)
+        run(tmp_path / name, data, workers=workers)
+        out = tmp_path / name / "out"
         results.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
     assert results[0] == results[1] == results[2]
     assert 3 < results[0][Path("pretrain/a.jsonl")].count(b"\n") < 203
@@ -177,7 +230,14 @@ def test_what_is_nested_too_deeply_to_be_written_passes_to_the_quarantine(tmp_pa
 def test_a_report_without_decontamination_says_so(tmp_path: Path) -> None:
     cleaned = run(tmp_path, {"benchmark": [ITEM]}, replace(FULL, decontaminate="sft dpo prompts"))
     assert cleaned.note.startswith("Not decontaminated: pretrain was not compared")
-    assert "all 1 items" in run(tmp_path / "all", {"benchmark": [ITEM]}).note
+    note = run(tmp_path / "all", {"benchmark": [ITEM]}).note
+    assert note.endswith(
+        "all 1 items of the benchmark: what shared 13 words or 20 Chinese characters in a row is gone."
+    )
+    short = {**ITEM, "id": "dev-2", "messages": [{"role": "user", "content": "What is 3 and 4?"}]}
+    note = run(tmp_path / "short", {"benchmark": [ITEM, short]}).note
+    assert "all 2 items" in note
+    assert " is gone. 1 of them are shorter than that: only a message or a document that says just the same" in note
     assert "has no items" in run(tmp_path / "none", {"benchmark": []}).note
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from minimind import cli, files
+from minimind import cli, files, process
 from minimind.atlas import world
 from minimind.config import ConfigError
 from minimind.sources import collection, downloads, transfer
@@ -51,6 +52,7 @@ def test_atlas_writes_what_the_generator_yields(root: Path) -> None:
     assert bring(root, {**entry, "seed": 6}) != found
     with pytest.raises(FetchError, match="atlas:stf with count 20: .*sft"):
         bring(root, {**entry, "uri": "atlas:stf"})
+    assert not (root / ".downloads").exists()
 
 
 def test_files_are_copied_under_numbered_or_given_names(root: Path) -> None:
@@ -203,6 +205,64 @@ def test_the_next_run_goes_on_where_one_gave_up_and_downloads_nothing_twice(root
     assert len(remote.gets("big.jsonl")) == asked
 
 
+@pytest.fixture
+def untagged(remote: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The server, which sends no ETags."""
+    handler = remote.RequestHandlerClass
+    send = handler.send_header
+    monkeypatch.setattr(handler, "send_header", lambda self, name, value: name == "ETag" or send(self, name, value))
+    return remote
+
+
+def test_without_an_etag_only_what_a_digest_vouches_for_goes_on(root: Path, untagged: Any) -> None:
+    content = untagged.files["big.jsonl"]
+    untagged.faults["big.jsonl"] = [("cut", 1_000_000), ("cut", 1_500_000)]
+    assert bring(root, pinned(untagged)) == {"0-big.jsonl": content}
+    assert untagged.gets("big.jsonl") == [None, "bytes=1000000-", "bytes=2500000-"]
+    untagged.files["other.jsonl"] = content
+    untagged.faults["other.jsonl"] = [("cut", 1_000_000)]
+    assert bring(root, entry(untagged, "other.jsonl")) == {"0-other.jsonl": content}
+    assert untagged.gets("other.jsonl") == [None, None]
+
+
+@pytest.mark.parametrize("length", [1.0, 0.1])
+def test_parts_of_different_files_are_told_by_the_digest_and_fetched_once_more(
+    root: Path, untagged: Any, length: float
+) -> None:
+    old = untagged.files["big.jsonl"]
+    untagged.faults["big.jsonl"] = [("cut", 1_000_000)] + [("status", 500)] * transfer.ATTEMPTS
+    with pytest.raises(FetchError, match="6 times in a row"):
+        bring(root, pinned(untagged))
+    untagged.files["big.jsonl"] = old.replace(b"text", b"Text")[: int(length * len(old))]
+    untagged.faults.clear()
+    asked = len(untagged.gets("big.jsonl"))
+    assert bring(root, pinned(untagged)) == {"0-big.jsonl": untagged.files["big.jsonl"]}
+    assert untagged.gets("big.jsonl")[asked:] == ["bytes=1000000-", None]
+
+
+def test_a_digest_that_nothing_has_ends_after_the_second_time(root: Path, untagged: Any) -> None:
+    untagged.faults["big.jsonl"] = [("cut", 1_000_000)]
+    with pytest.raises(FetchError, match="`sha256` says 0000"):
+        bring(root, entry(untagged, sha256="0" * 64))
+    assert untagged.gets("big.jsonl") == [None, "bytes=1000000-", None]
+
+
+def test_a_busy_server_is_left_alone_for_as_long_as_it_says(
+    root: Path, remote: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[float] = []
+    serve = remote.RequestHandlerClass.serve
+
+    def timed(self: Any, name: str) -> None:
+        times.append(time.monotonic())
+        serve(self, name)
+
+    monkeypatch.setattr(remote.RequestHandlerClass, "serve", timed)
+    remote.faults["small.jsonl"] = [("status", (503, {"Retry-After": "1"}))]
+    assert bring(root, entry(remote, "small.jsonl")) == {"0-small.jsonl": LINES}
+    assert times[-1] - times[-2] >= 1.0
+
+
 def test_a_part_of_what_has_changed_since_is_thrown_away(root: Path, remote: Any) -> None:
     remote.faults["big.jsonl"] = [("cut", 1_000_000)] + [("status", 500)] * transfer.ATTEMPTS
     with pytest.raises(FetchError):
@@ -253,9 +313,12 @@ def test_a_change_upstream_is_noticed(root: Path, remote: Any, monkeypatch: pyte
         list(collection.verify(data, root / "raw"))
     with pytest.raises(FetchError, match="If the new contents are meant, delete .*; if the old are, pin them with"):
         bring(root, entry(remote, "small.jsonl"))
+    asked = len(remote.asked)
     old = {**entry(remote, "small.jsonl"), "sha256": hashlib.sha256(LINES).hexdigest()}
-    with pytest.raises(FetchError, match="`sha256` says"):  # pinned to what is no longer there
-        bring(root, old)
+    assert bring(root, old) == {"0-small.jsonl": LINES}, "what was downloaded is what is pinned now"
+    assert len(remote.asked) == asked
+    with pytest.raises(FetchError, match=r"`sha256` says .*: if this file is meant.*else delete \S+ and fetch again"):
+        bring(root, pinned(remote, "small.jsonl"))
     (root / "raw/sft/0-small.jsonl").chmod(0o644)
     (root / "raw/sft/0-small.jsonl").write_bytes(LINES.replace(b"b", b"c"))
     with pytest.raises(files.CorruptError, match="0-small.jsonl has other contents"):
@@ -280,6 +343,21 @@ def test_what_will_not_fit_is_not_begun(root: Path, remote: Any, monkeypatch: py
     with pytest.raises(FetchError, match=r"the sources need 0.0 GB in .*where 0.0 GB are free: make room"):
         bring(root, entry(remote))
     assert remote.gets("big.jsonl") == []
+
+
+def test_a_pinned_size_counts_where_the_server_tells_none(
+    root: Path, remote: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote.RequestHandlerClass, "do_HEAD", lambda self: self.answer(b"", 405))
+    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(FetchError, match=r"the sources need 0.0 GB in .*: make room"):
+        bring(root, pinned(remote))
+    assert remote.gets("big.jsonl") == []
+
+
+def test_what_is_brought_from_elsewhere_is_brought_by_one_process_at_a_time(root: Path, remote: Any) -> None:
+    bring(root, entry(remote, "small.jsonl"))
+    assert process.locked(root / ".downloads/lock")
 
 
 def test_the_command_downloads_ahead_and_verifies(root: Path, remote: Any, capsys: pytest.CaptureFixture[str]) -> None:

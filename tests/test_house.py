@@ -25,8 +25,8 @@ FLOORS = (
      "plots", "poetry", "process", "schedule", "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "distributed", "generate", "hardware", "memory", "pool", "report", "resume", "rows",
      "sources"},
-    {"batches", "cleaning", "corpus", "fitting", "intake", "page", "score"},
-    {"columns", "engines", "export", "inference", "objectives", "shards"},
+    {"batches", "corpus", "fitting", "intake", "page", "score"},
+    {"cleaning", "columns", "engines", "export", "inference", "objectives", "shards"},
     {"doctor", "packing", "talk", "teacher", "train"},
     {"cli"},
 )  # fmt: skip

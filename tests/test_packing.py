@@ -327,7 +327,7 @@ def mixed(folder: Path, count: int = 300) -> Path:
 
 
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, tokenizer_folder, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 20_000)
     folders = []
     for workers in (1, 2, 3):
         with Local(workers) as pool:
@@ -343,7 +343,7 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path, tokenizer_folder, 
 @pytest.mark.parametrize("size", [700, 30_000])
 def test_whatever_the_size_of_shards_every_document_is_packed_once(tmp_path, tokenizer_folder, monkeypatch, size):
     whole, _ = pack_folder(mixed(tmp_path / "whole", 60), tokenizer_folder, max_quarantine_share=0.2)
-    monkeypatch.setattr(shards, "SHARD_BYTES", size)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", size)
     cut, _ = pack_folder(mixed(tmp_path / "cut", 60), tokenizer_folder, max_quarantine_share=0.2)
     assert sorted(all_documents(cut)) == sorted(all_documents(whole))
     assert (cut / "quarantine.jsonl").read_bytes() == (whole / "quarantine.jsonl").read_bytes()
@@ -358,7 +358,7 @@ class Stopped(Local):
 
 
 def test_an_interrupted_run_goes_on_with_what_is_finished(tmp_path, tokenizer_folder, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 20_000)
     through, _ = pack_folder(mixed(tmp_path / "through"), tokenizer_folder, max_quarantine_share=0.2)
     raw = mixed(tmp_path / "stopped")
     with pytest.raises(KeyboardInterrupt):
@@ -401,7 +401,7 @@ def test_names_with_dots_stay_apart(tmp_path, tokenizer_folder):
 
 
 def test_sources_are_read_as_often_as_the_mixture_says(tmp_path, tokenizer_folder, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 20_000)
     raw = mixed(tmp_path)
     mixture = Mixture(sft={"a": Portion(epochs=2.5)})
     plain, before = pack_folder(mixed(tmp_path / "plain"), tokenizer_folder, max_quarantine_share=0.2, max_seq_len=512)
@@ -427,7 +427,7 @@ def test_sources_are_read_as_often_as_the_mixture_says(tmp_path, tokenizer_folde
 
 
 def test_weights_are_shares_of_the_tokens(tmp_path, tokenizer_folder, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 20_000)
     mixture = Mixture(sft={"a": Portion(weight=0.8, max_epochs=2.0), "b": Portion(weight=0.2)})
     with Local(2) as pool:
         _, statistics = pack_folder(mixed(tmp_path), tokenizer_folder, pool, max_quarantine_share=0.2, mixture=mixture)

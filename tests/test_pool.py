@@ -4,13 +4,14 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
 
-from minimind import pool, shards
+from minimind import corpus, pool, shards
 from minimind.config import Runtime
 from minimind.errors import UserError
 from minimind.packing import PackConfig, pack
@@ -67,6 +68,24 @@ def test_what_a_dead_worker_left_is_done_again(tmp_path: Path) -> None:
     assert flag.exists()
 
 
+def begin(task: tuple[int, Path]) -> int:
+    number, folder = task
+    (folder / str(number)).touch()
+    return number
+
+
+def test_no_more_is_begun_than_is_soon_taken(tmp_path: Path) -> None:
+    with Local(2) as local:
+        results = local.run(begin, [(number, tmp_path) for number in range(100)])
+        assert next(results) == 0
+        most = 1 + 2 * pool.AHEAD
+        while len(list(tmp_path.iterdir())) < most:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert len(list(tmp_path.iterdir())) == most
+        assert list(results) == list(range(1, 100))
+
+
 def test_a_task_that_always_kills_its_worker_is_named() -> None:
     with Local(2) as local, pytest.raises(PoolError, match=r"died 4 times over 5: .*runtime\.workers"):
         list(local.run(die, [5, 5]))
@@ -79,7 +98,7 @@ def test_a_mistake_of_the_user_arrives_as_such() -> None:
 
 def test_without_ray_the_command_to_install_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(PoolError, match=r"pip install 'minimind-pipeline\[ray\]'"):
+    with pytest.raises(PoolError, match=r"pip install '\.\[ray\]'"):
         pool.choose(Runtime(data_engine="ray"))
 
 
@@ -139,7 +158,7 @@ def test_two_nodes_pack_the_same_bytes_and_a_dead_worker_is_replaced(
 def test_a_data_set_packed_by_ray_is_the_one_packed_here(
     ray_engine: Ray, tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "SHARD_BYTES", 3000)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 3000)
     folders = []
     for name, engine in (("here", Local(1)), ("there", ray_engine)):
         raw, config = texts(tmp_path / name), PackConfig(64, 0.1, 0.0, 0.0)

@@ -82,6 +82,12 @@ def test_the_profile_has_every_key_that_there_is_and_no_other(path: Path) -> Non
                 assert missing == ({"vocab_size"} if section in PRESETS.values() else set()), section
 
 
+def test_the_template_explains_every_option_of_every_source() -> None:
+    text = (ROOT / "profiles/custom.yaml").read_text(encoding="utf-8").partition("\nseed:")[0]
+    options = {field.name for kind in collection.KINDS.values() for field in fields(kind)}
+    assert {name for name in options if f" {name}:" not in text} == set()
+
+
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_dvc_changes_one_value_and_no_comment(path: Path, tmp_path: Path) -> None:
     """`dvc exp run --set-param` writes params.yaml anew, in its own layout; comments inside lists would be lost."""
@@ -199,23 +205,29 @@ def minimind_files() -> dict[str, bytes]:
     talks = {name: lines([*world.generate("sft", 150, seed), special]) for seed, name in enumerate(sft, 2)}
     made = {**pretrain, **talks, "dpo": lines(pairs), "rlaif": lines(asked)}
     return {f"jingyaogong/minimind_dataset/{name}.jsonl": content for name, content in made.items()} | {
-        "data/own/pretrain_data.csv": table(texts), "data/own/sft_data_multi.csv": table(turns)
+        "data/own/pretrain_data.csv": table(texts), "data/own/sft_data_multi.csv": table(turns),
+        "data/own/documents/a.jsonl": lines(texts), "data/own/conversations/a.jsonl": lines(chats),
+        "data/own/pairs/a.jsonl": lines(pairs), "data/own/prompts/a.jsonl": lines(asked),
     }  # fmt: skip
 
 
-FETCHED = [path for path in PROFILES if path.stem.startswith("minimind")]
+FETCHED = [path for path in PROFILES if path.stem.startswith("minimind") or path.stem == "custom"]
 
 
 @pytest.mark.parametrize("path", FETCHED, ids=lambda path: path.stem)
 def test_from_the_hub_to_a_first_step(
     path: Path, upstream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stages up to the packed rows, as dvc.yaml calls them, on what a server offers under MiniMind's names."""
+    """The stages up to the packed rows, as dvc.yaml calls them, on what a server offers under MiniMind's names.
+
+    And on files of one's own.
+    """
     upstream.files = minimind_files()
     monkeypatch.chdir(tmp_path)
-    for name in ("data/own/pretrain_data.csv", "data/own/sft_data_multi.csv"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(upstream.files[name])
+    for name in upstream.files:
+        if name.startswith("data/own/"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(upstream.files[name])
     profile = config.read(path)
     for item in profile["data"]["benchmark"]:
         item["count"] = 24

@@ -4,13 +4,9 @@ What depends on other documents, duplicates, is decided here, one document after
 whatever the number of processes.
 """
 
-import multiprocessing
 import shutil
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
@@ -20,14 +16,14 @@ from typing import IO, Any
 import orjson
 from tqdm import tqdm
 
-from minimind import files
+from minimind import corpus, files
 from minimind.cleaning import duplicates, shards
-from minimind.cleaning.decontamination import Index
 from minimind.cleaning.funnel import Funnel, Removed
 from minimind.cleaning.record import Record
 from minimind.cleaning.settings import CleanConfig
-from minimind.cleaning.shards import Cleaner, Outcome, Shard
+from minimind.cleaning.shards import Outcome, Recipe, Shard
 from minimind.errors import UserError
+from minimind.pool import Local, Pool
 
 REMOVED = "removed"  # folder of the lists of what was removed
 
@@ -38,10 +34,14 @@ class CleanError(UserError):
 
 @dataclass
 class Cleaned:
-    """What became of all data sets. `num_items`: of the benchmark that documents were compared with."""
+    """What became of all data sets.
+
+    num_items: of the benchmark that documents were compared with; num_short: those that are shorter than an n-gram.
+    """
 
     config: CleanConfig
     num_items: int
+    num_short: int
     funnels: dict[str, Funnel] = field(default_factory=dict)
 
     def report(self) -> dict[str, Any]:
@@ -59,9 +59,14 @@ class Cleaned:
         if not left_out and self.num_items == 0:
             return "Not decontaminated: the benchmark has no items that the training data could be compared with."
         if not left_out:
-            return (
-                f"The training data was compared with all {self.num_items} items of the benchmark; overlaps are gone."
+            short = (
+                f" {self.num_short} of them are shorter than that: only a message or a document that says just the "
+                "same was removed."
             )
+            return (
+                f"The training data was compared with all {self.num_items} items of the benchmark: what shared "
+                f"{self.config.ngram_words} words or {self.config.ngram_han} Chinese characters in a row is gone."
+            ) + (short if self.num_short else "")
         return (
             f"Not decontaminated: {', '.join(left_out)} {'was' if len(left_out) == 1 else 'were'} not compared with "
             "the benchmark (clean.decontaminate), so nothing but how the data was made keeps its items out."
@@ -78,51 +83,40 @@ def clean(
     is then copied into the folder `evidence`, since `out` does not outlive a failed stage.
     """
     compares = any(config.on("decontaminate", raw.name) for raw in raws)
-    index = Index.read(benchmark, config.ngram_words, config.ngram_han) if compares else None
-    cleaned = Cleaned(config, len(index.names) if index else 0)
+    recipe = Recipe(config, benchmark.resolve() if compares else None)
+    index = shards.cleaner(recipe).index
+    cleaned = Cleaned(config, len(index.names) if index else 0, index.num_short if index else 0)
     (out / REMOVED).mkdir(parents=True)
-    parts = out / "parts"
-    total = sum(path.stat().st_size for raw in raws for path in raw.glob("*.jsonl"))
-    with ExitStack() as stack:
-        cleaner = Cleaner(config, index)
-        map_shards: Callable[[Sequence[Shard]], Iterator[Outcome]] = lambda batch: map(cleaner.clean, batch)  # noqa: E731
-        if workers > 1 and total > shards.SHARD_BYTES:
-            context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks
-            pool = stack.enter_context(ProcessPoolExecutor(workers, context, shards.begin, (config, index)))
-            map_shards = lambda batch: pool.map(shards.work, batch)  # noqa: E731
-        bar = stack.enter_context(tqdm(total=total, desc="clean", unit="B", unit_scale=True, disable=None))
+    total = corpus.size(raws)
+    with (
+        Local(workers if total > corpus.SHARD_BYTES else 1) as pool,
+        tqdm(total=total, desc="clean", unit="B", unit_scale=True, disable=None) as bar,
+    ):
         for raw in raws:
-            parts.mkdir()
-            cleaned.funnels[raw.name] = _clean_one(raw, config, map_shards, out, parts, bar)
-            shutil.rmtree(parts)
+            cleaned.funnels[raw.name] = _clean_one(raw, recipe, pool, out, bar)
             _check(cleaned.funnels[raw.name], raw.name, config, out, evidence)
     return cleaned
 
 
-def _clean_one(
-    raw: Path, config: CleanConfig, map_shards: Callable[[Sequence[Shard]], Iterator[Outcome]], out: Path,
-    parts: Path, bar: "tqdm[Any]",
-) -> Funnel:  # fmt: skip
-    paths = sorted(raw.glob("*.jsonl"))
-    batches = {path.name: shards.split(raw.name, path, parts) for path in paths}
-    outcomes = map_shards(list(chain.from_iterable(batches.values())))
+def _clean_one(raw: Path, recipe: Recipe, pool: Pool, out: Path, bar: "tqdm[Any]") -> Funnel:
+    # Whole paths, since a worker's current folder may be another.
+    parts = out.resolve() / "parts"
+    parts.mkdir()
+    paths = sorted(raw.resolve().glob("*.jsonl"))
+    batches = {path.name: shards.cut(raw.name, path, parts, recipe) for path in paths}
+    outcomes = pool.run(shards.clean_shard, list(chain.from_iterable(batches.values())))
     (out / raw.name).mkdir()
     num_lines = {}
     with (out / REMOVED / f"{raw.name}.jsonl").open("wb") as removed:
-        merge = _Merge(raw.name, config, removed)
+        merge = _Merge(raw.name, recipe.config, removed)
         for name, batch in batches.items():
             merge.open(name)
             with (out / raw.name / name).open("wb") as stream:
                 for shard in batch:
-                    try:
-                        outcome = next(outcomes)
-                    except BrokenProcessPool:
-                        raise CleanError(
-                            f"a worker died over {raw.name}/{name}: with too little memory, lower runtime.workers"
-                        ) from None
-                    merge.add(shard, outcome, stream)
+                    merge.add(shard, next(outcomes), stream)
                     bar.update(shard.end - shard.start)
             num_lines[name] = {"lines": merge.kept_lines}
+    shutil.rmtree(parts)
     files.write_manifest(out / raw.name, details=num_lines)
     return merge.funnel
 

@@ -3,7 +3,8 @@
 After GPT-3 (arXiv:2005.14165, appendix C), which drops what shares 13 words in a row with an item. Here a text is a
 row of units, words or single Han characters, and n has a value for each. An item that is shorter than n can only be
 found as a whole: a message, or a document, that says exactly what it says. What stands in more than MOST_ITEMS items
-is wording of the benchmark, not its content, and does not count.
+is wording of the benchmark, not its content, and does not count. An item may list its `passages` itself, if what it
+asks holds something that training data may share, such as the heading of a poem.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ MOST_ITEMS = 10
 
 
 def texts(item: dict[str, Any]) -> list[str]:
-    """What an item asks, together with its right answer where it has choices."""
+    """An item's `passages`, or else what it asks, together with its right answer where it has choices."""
+    if "passages" in item:
+        return list(item["passages"])
     if "choices" in item:
         return [item["context"] + item["choices"][item["answer"]], item["context"]]
     asked = [message for message in item.get("messages", []) if message.get("role") == "user"]
@@ -59,16 +62,20 @@ class Index:
     def __init__(self, items: Sequence[dict[str, Any]], ngram_words: int, ngram_han: int):
         self.names = [str(item.get("id", number)) for number, item in enumerate(items, 1)]
         self.lengths = (ngram_words, ngram_han)
+        self.num_short = 0  # items without an n-gram
         grams: dict[int, list[tuple[Hashes, int]]] = {length: [] for length in self.lengths}
         wholes = []
         for owner, item in enumerate(items):
+            short = True
             for text in texts(item):
                 words = units.split(text)
                 hashed = units.hashes(words)
                 if words:
                     length = ngram_han if units.han_share(words) > 0.5 else ngram_words
+                    short = short and len(words) < length
                     grams[length].append((units.ngrams(hashed, length), owner))
                     wholes.append((units.ngrams(hashed, len(hashed)), owner))
+            self.num_short += short
         self.grams = {length: Table.of(entries) for length, entries in grams.items()}
         self.wholes = Table.of(wholes)
 

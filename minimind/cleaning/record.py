@@ -11,6 +11,9 @@ from minimind.cleaning import units
 CONVERSATIONS = {"sft": ("conversations",), "dpo": ("chosen", "rejected"), "prompts": ("messages", "conversations")}
 """Under which keys a data set's messages stand."""
 
+SPOKEN = ("reasoning_content", "content")
+"""Under which keys the texts of a message stand."""
+
 
 class Record:
     """A line that is a JSON object with text or messages in it."""
@@ -55,7 +58,7 @@ class Record:
     def edit(self, change: Callable[[str], str]) -> bool:
         """Replace every text by what `change` makes of it; whether any became another. JSON of tools is left alone."""
         slots = [(self.data, "text")] if self.data_set == "pretrain" else []
-        slots += [(message, key) for message in self.messages for key in ("content", "reasoning_content")]
+        slots += [(message, key) for message in self.messages for key in SPOKEN]
         edited = False
         for holder, key in slots:
             old = holder.get(key)
@@ -68,11 +71,11 @@ class Record:
 
     @cached_property
     def texts(self) -> list[str]:
-        """The document, or what each message says, without repeats."""
+        """The document, or what each message thinks and says, without repeats."""
         if self.data_set == "pretrain":
             return [self.data["text"]]
-        contents = (message.get("content") for message in self.messages)
-        return list(dict.fromkeys(content for content in contents if isinstance(content, str)))
+        said = (message.get(key) for message in self.messages for key in SPOKEN)
+        return list(dict.fromkeys(text for text in said if isinstance(text, str)))
 
     @property
     def prose(self) -> str:

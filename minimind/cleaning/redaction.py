@@ -17,6 +17,7 @@ PHONES = tuple(
         r"(?<![0-9A-Za-z.-])\(?[2-9]\d{2}\)?[-. ][2-9]\d{2}[-.]\d{4}(?![0-9A-Za-z-]|\.\d)",  # North American
     )
 )
+FEWEST_DIGITS = 8  # of a phone number: +1000 is none
 
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _CHECKS = "10X98765432"
@@ -34,5 +35,9 @@ def redact(text: str) -> str:
         text = EMAIL.sub("[email]", text)
     text = IDENTITY.sub(lambda found: "[identity number]" if is_identity(found[0]) else found[0], text)
     for pattern in PHONES:
-        text = pattern.sub("[phone number]", text)
+        text = pattern.sub(lambda found: "[phone number]" if _num_digits(found[0]) >= FEWEST_DIGITS else found[0], text)
     return text
+
+
+def _num_digits(number: str) -> int:
+    return sum(map(str.isdigit, number))

@@ -8,30 +8,27 @@ its quarantine with file and line, and stops where there are too many. A record 
 by byte.
 """
 
-import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import orjson
 from rensa import RMinHash
 
-from minimind import process
+from minimind import corpus
 from minimind.cleaning import dialogue, duplicates, quality, redaction, text
 from minimind.cleaning.decontamination import Index
 from minimind.cleaning.record import Record
 from minimind.cleaning.settings import CleanConfig
 
-SHARD_BYTES = 4 << 20
-MAX_LINE_BYTES = 1 << 24  # as in `corpus`: a longer line is not looked into
 EXCERPT = 300  # characters of a removed document that are written down
 
 EDITS = {
+    "html": "tags and entities of HTML taken out",
     "normalised": "brought into one form of Unicode",
     "control": "control characters and zero-width signs taken out, line ends made Unix's",
-    "html": "tags and entities of HTML taken out",
     "boilerplate": "lines of page frames taken out",
     "redacted": "e-mail addresses, phone and identity-card numbers replaced",
 }
@@ -60,6 +57,14 @@ RULES = {
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What becomes of a shard depends on this."""
+
+    config: CleanConfig
+    benchmark: Path | None  # that documents are compared with
+
+
+@dataclass(frozen=True)
 class Shard:
     """The lines of `path` that begin from byte `start` up to `end`. `part`: where what is kept of them goes."""
 
@@ -68,6 +73,7 @@ class Shard:
     start: int
     end: int
     part: Path
+    recipe: Recipe = field(repr=False)
 
     @property
     def removed(self) -> Path:
@@ -89,12 +95,11 @@ class Outcome:
     signatures: list[RMinHash | None] = field(default_factory=list)
 
 
-def split(data_set: str, path: Path, parts: Path) -> list[Shard]:
+def cut(data_set: str, path: Path, parts: Path, recipe: Recipe) -> list[Shard]:
     """The shards of a file, whose parts are numbered files in `parts`."""
-    size = path.stat().st_size
     return [
-        Shard(data_set, path, start, min(size, start + SHARD_BYTES), parts / f"{path.stem}.{start // SHARD_BYTES}.part")
-        for start in range(0, size, SHARD_BYTES)
+        Shard(data_set, path, start, end, parts / f"{path.stem}.{number}.part", recipe)
+        for number, (start, end) in enumerate(corpus.ranges(path))
     ]
 
 
@@ -109,14 +114,14 @@ class Cleaner:
         outcome, words = Outcome(), []
         near = self.config.on("near_duplicates", shard.data_set)
         with shard.part.open("wb") as part, shard.removed.open("wb") as removed:
-            for number, (line, rest) in enumerate(_lines(shard), 1):
+            for number, (line, position, size) in enumerate(corpus.lines(shard.path, shard.start, shard.end), 1):
                 outcome.lines += 1
-                record = Record.of(line, shard.data_set) if not rest and len(line) <= MAX_LINE_BYTES else None
-                size = len(line)
+                record = Record.of(line, shard.data_set) if size <= corpus.MAX_LINE_BYTES else None
                 key = None
                 if record is None:
                     part.write(line)
-                    size += sum(part.write(piece) for piece in rest)
+                    if len(line) < size:
+                        _copy(shard.path, position + len(line), size - len(line), part)
                     outcome.unreadable += 1
                 elif broken := self.judge(record, outcome.edits):
                     rule, detail = broken
@@ -164,9 +169,10 @@ class Cleaner:
     def _edit(self, record: Record, edits: Counter[str]) -> None:
         config, data_set = self.config, record.data_set
         changes = {
+            # First, since an entity may stand for a control character.
+            "html": (config.on("html", data_set), text.strip_html),
             "normalised": (config.normalise != "off", lambda old: text.normalise(old, config.normalise)),
             "control": (config.on("control", data_set), text.strip_control),
-            "html": (config.on("html", data_set), text.strip_html),
             "boilerplate": (config.on("boilerplate", data_set), text.strip_frames),
             "redacted": (config.on("redact", data_set), redaction.redact),
         }
@@ -212,37 +218,21 @@ def _shares(prose: str) -> dict[str, float]:
     return language.shares(prose)
 
 
-def _lines(shard: Shard) -> Iterator[tuple[bytes, list[bytes] | Iterator[bytes]]]:
-    """The lines that begin in the shard; of one that is too long the rest comes in pieces, to be read at once."""
-    with shard.path.open("rb") as stream:
-        if shard.start:
-            stream.seek(shard.start - 1)
-            while (piece := stream.readline(MAX_LINE_BYTES)) and not piece.endswith(b"\n"):
-                pass
-        while stream.tell() < shard.end and (line := stream.readline(MAX_LINE_BYTES + 1)):
-            cut = len(line) > MAX_LINE_BYTES and not line.endswith(b"\n")
-            yield line, _rest(stream) if cut else []
+def _copy(path: Path, start: int, size: int, writer: IO[bytes]) -> None:
+    """Append so many bytes of a file to another."""
+    with path.open("rb") as reader:
+        reader.seek(start)
+        while size > 0 and (block := reader.read(min(size, 1 << 20))):
+            size -= writer.write(block)
 
 
-def _rest(stream: IO[bytes]) -> Iterator[bytes]:
-    while piece := stream.readline(MAX_LINE_BYTES):
-        yield piece
-        if piece.endswith(b"\n"):
-            return
+@cache
+def cleaner(recipe: Recipe) -> Cleaner:
+    """The rules, and the benchmark read once in each process."""
+    config, benchmark = recipe.config, recipe.benchmark
+    return Cleaner(config, Index.read(benchmark, config.ngram_words, config.ngram_han) if benchmark else None)
 
 
-_cleaner: Cleaner | None = None  # of a worker process
-
-
-def begin(config: CleanConfig, index: Index | None) -> None:
-    """Set up a worker process, which ends when its parent does."""
-    global _cleaner
-    os.environ[process.WORKER] = "clean"
-    process.follow_parent()
-    _cleaner = Cleaner(config, index)
-
-
-def work(shard: Shard) -> Any:
-    """`Cleaner.clean` in a worker process."""
-    assert _cleaner is not None
-    return _cleaner.clean(shard)
+def clean_shard(shard: Shard) -> Outcome:
+    """`Cleaner.clean`, in whatever process."""
+    return cleaner(shard.recipe).clean(shard)

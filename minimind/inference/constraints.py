@@ -163,6 +163,6 @@ def _guidance() -> Any:
     except ImportError:
         raise UserError(
             "schemas, regular expressions and required tool calls need the package llguidance: "
-            "pip install 'minimind-pipeline[constraints]'"
+            "pip install '.[constraints]'"
         ) from None
     return llguidance

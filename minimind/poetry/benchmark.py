@@ -28,7 +28,9 @@ def _next(random: Random, anthology: Anthology, split: Split) -> Item:
         other = random.choice(anthology.regular[split][form]).lines[place]
         if other not in (line, *wrong):
             wrong.append(other)
-    return _choice(random, heading(poem) + poem.text[:begin], line, wrong, poem.text[begin + len(line)])
+    end = begin + len(line)
+    item = _choice(random, heading(poem) + poem.text[:begin], line, wrong, poem.text[end])
+    return item | {"passages": [poem.text[:end]]}  # poems of training may have the same heading
 
 
 def _author(random: Random, anthology: Anthology, split: Split) -> Item:

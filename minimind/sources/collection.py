@@ -12,7 +12,6 @@ from minimind.sources.hf import HubSource
 from minimind.sources.http import HttpSource
 from minimind.sources.modelscope import ModelScopeSource
 from minimind.sources.npm import NpmSource
-from minimind.sources.package import PackageSource
 from minimind.sources.poetry import PoetrySource
 from minimind.sources.remote import RemoteSource
 from minimind.sources.s3 import S3Source
@@ -87,8 +86,6 @@ def download(data: Data) -> None:
 def verify(data: Data, folder: Path) -> Iterator[str]:
     """Compare each data set with its manifest, then with what lies upstream now, if it answers; lines to show.
 
-    A version in a registry stays what it is, so a package's archive is compared with what it was.
-
     Raises files.CorruptError where a file is not what was written, FetchError where a source has changed.
     """
     for name, members in _parse(data).items():
@@ -96,18 +93,14 @@ def verify(data: Data, folder: Path) -> Iterator[str]:
         yield f"{name}: {len(manifest)} files are as they were written"
         by_uri = {entry["source"]["uri"]: entry["source"] for entry in manifest.values() if "source" in entry}
         for source in members:
-            if not isinstance(source, RemoteSource | PackageSource):
+            if source.folder is None:
                 continue
             if source.uri not in by_uri:
                 raise FetchError(f"{source.uri} is not in {folder / name}: run `dvc repro fetch`")
-            if isinstance(source, PackageSource):
-                source.bring()
-                yield f"{name}: the archive of {source.uri} is as it arrived"
-                continue
             if change := source.compare(by_uri[source.uri]):
                 raise FetchError(
                     f"{source.uri}: {change}. {folder / name} still holds the old contents; for the new ones, delete "
-                    f"{source.path.parent}, correct what params.yaml pins, and run `dvc repro --force fetch`"
+                    f"{source.folder}, correct what params.yaml pins, and run `dvc repro --force fetch`"
                 )
             yield f"{name}: {source.uri} was compared with what is upstream"
 
@@ -121,16 +114,17 @@ def _parse(data: Data) -> dict[str, list[Source]]:
 
 def _download(sources: Mapping[str, Sequence[Source]], folder: Path) -> None:
     """Bring what lies elsewhere to the folder of downloads. Raises FetchError, at once if it won't fit."""
-    remote = [source for members in sources.values() for source in members if isinstance(source, RemoteSource)]
-    if not remote:
+    elsewhere = [source for members in sources.values() for source in members if source.folder is not None]
+    if not elsewhere:
         return
     store = downloads.root()
     process.lock(store / "lock")  # `dvc exp run --temp` may want the same files at the same time
+    remote = [source for source in elsewhere if isinstance(source, RemoteSource)]
     plans = {source.path: plan for source in remote if (plan := source.plan())}
-    needed = sum(max(0, (plan.remote.size or 0) - _size(plan.part)) for plan in plans.values())
+    needed = sum(max(0, plan.size - _size(plan.part)) for plan in plans.values())
     downloads.check_space(needed, store)
     # What was downloaded stays, and its records are written beside it: at least as many bytes again.
-    written = sum(plan.remote.size or 0 for plan in plans.values())
+    written = sum(plan.size for plan in plans.values())
     written += sum(_size(source.path) for source in remote if source.path not in plans)
     together = store.exists() and store.stat().st_dev == folder.stat().st_dev
     downloads.check_space(written + (needed if together else 0), folder)

@@ -35,12 +35,17 @@ class Pins:
         if self.integrity is not None:
             _integrity(self.integrity)
 
+    @property
+    def digest(self) -> bool:
+        """Whether they tell a wrong file from the right one."""
+        return self.sha256 is not None or self.integrity is not None
+
     def check(self, path: Path, uri: str, otherwise: str = "") -> str:
         """The SHA-256 of a file. Raises FetchError where it isn't what is pinned.
 
-        `otherwise` says what to do if the new contents are not what is meant.
+        `otherwise` says what to do if the file is not what is meant.
         """
-        mend = "if the new contents are meant, write the new value in params.yaml; "
+        mend = "if this file is meant, write its value in params.yaml; "
         mend += otherwise or f"else delete {path.parent} and fetch again"
         size = path.stat().st_size
         if self.size is not None and size != self.size:
@@ -63,9 +68,9 @@ def root() -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")) / ".downloads"  # outlives the copy that `dvc exp run --temp` works in
 
 
-def folder(uri: str, pins: Pins) -> Path:
-    """Where the files of a source lie. A change of what is pinned starts an empty one."""
-    key = hashlib.sha256(f"{uri} {pins.sha256} {pins.integrity}".encode()).hexdigest()[:8]
+def folder(uri: str) -> Path:
+    """Where the files of a source lie, whatever is pinned: who pins what was downloaded finds it there."""
+    key = hashlib.sha256(uri.encode()).hexdigest()[:8]
     return root() / f"{re.sub(r'[^a-zA-Z0-9.]+', '-', uri).strip('-')[-60:]}-{key}"
 
 

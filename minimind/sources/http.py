@@ -23,18 +23,14 @@ class HttpRemote(Remote):
     def blocks(self, offset: int, etag: str | None) -> Iterator[tuple[int, bytes]]:
         """Source: RFC 9110, sections 13.1.5 (If-Range), 14 (Range), 15.5.17 (416)."""
         headers = {**self.headers, "Accept-Encoding": "identity"}  # as it lies there, so that lengths can be compared
-        if etag is None or etag.startswith("W/"):
-            offset = 0  # nothing says that the rest would be of the same file
-        if offset and etag:
-            headers |= {"Range": f"bytes={offset}-", "If-Range": etag}
+        if offset:
+            headers |= {"Range": f"bytes={offset}-"} | ({"If-Range": etag} if etag else {})
         try:
             with httpx2.stream("GET", self.url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as response:
-                if response.status_code == 416 and self._total(response) == offset:
-                    return  # all of it is here
-                if response.status_code == 416:
-                    raise FetchError(
-                        f"{self.url}: {offset} bytes are here and it has {self._total(response)}: it changed"
-                    )
+                if offset and response.status_code == 416:
+                    if self._total(response) != offset:  # what is here is of another file
+                        yield from self.blocks(0, None)
+                    return
                 check(response, self.url)
                 position = offset if response.status_code == 206 else 0
                 if position and not response.headers.get("Content-Range", "").startswith(f"bytes {position}-"):

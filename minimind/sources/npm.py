@@ -17,18 +17,17 @@ class NpmSource(PackageSource):
 
     suffix = ".tgz"
 
-    @property
-    def pins(self) -> downloads.Pins:
-        """What params.yaml says of the archive."""
-        return downloads.Pins(integrity=self.integrity)
+    def archive(self) -> Path:
+        """The archive, which `npm pack` brings."""
+        return archive(self.place, self.integrity)
 
     def package(self) -> Path:
         """The package's folder."""
         return package(self.place, self.integrity)
 
 
-def package(spec: str, integrity: str | None = None) -> Path:
-    """The folder with the files of the package `<name>@<version>`, fetched on the first call.
+def archive(spec: str, integrity: str | None = None) -> Path:
+    """The archive of the package `<name>@<version>`, fetched on the first call.
 
     npm checks the archive against the registry's own digest, we check it against `integrity` (`sha512-…`).
     Raises FetchError.
@@ -40,10 +39,16 @@ def package(spec: str, integrity: str | None = None) -> Path:
         pins = downloads.Pins(integrity=integrity)
     except ValueError as error:
         raise FetchError(f"{uri}: {error}") from None
-    folder = downloads.folder(uri, pins)
+    folder = downloads.folder(uri)
     partial = folder.with_name(f"{folder.name}.partial")
-    options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
-    command: list[str | Path] = ["npm", "pack", spec, *options, "--pack-destination", partial]
-    root = unpack(bring(command, folder, ".tgz", uri, pins), uri)
+    options = ["--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=15000"]
+    command: list[str | Path] = ["npm", "pack", spec, "--ignore-scripts", *options, "--pack-destination", partial]
+    # Its timeout begins with the connection, for which npm itself sets no limit.
+    return bring(command, folder, ".tgz", uri, pins, ask=["npm", "view", spec, "dist.tarball", *options])
+
+
+def package(spec: str, integrity: str | None = None) -> Path:
+    """The folder with the files of the package, unpacked anew. Raises FetchError."""
+    root = unpack(archive(spec, integrity), f"npm:{spec}")
     # All of a package lies in one folder, most often called `package`.
     return next(path for path in sorted(root.iterdir()) if path.is_dir())

@@ -14,7 +14,10 @@ from minimind.sources import downloads
 from minimind.sources.records import RecordSource
 from minimind.sources.source import FetchError
 
+ASK_SECONDS = 30
 TIMEOUT_SECONDS = 3600
+
+Command = Sequence[str | Path]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +29,24 @@ class PackageSource(RecordSource):
     suffix: ClassVar[str]  # of the package's archive
 
     @abstractmethod
+    def archive(self) -> Path:
+        """The package as it came; one that is there is compared with what is pinned and what it was.
+
+        Raises FetchError.
+        """
+
+    @abstractmethod
     def package(self) -> Path:
         """The unpacked package's folder. Raises FetchError."""
 
     @property
-    @abstractmethod
-    def pins(self) -> downloads.Pins:
-        """What params.yaml says of the archive."""
+    def folder(self) -> Path:
+        """The archive's folder."""
+        return downloads.folder(self.uri)
 
     def bring(self) -> None:
-        """The archive; one that is there is compared with what is pinned and what it was. Raises FetchError."""
-        self.package()
+        """The archive. Raises FetchError."""
+        self.archive()
 
     def fetch(self, destination: Path, watched: Path) -> None:
         """Write the records of the named files. Raises FetchError where a glob matches none."""
@@ -51,14 +61,21 @@ class PackageSource(RecordSource):
 
     def noted(self) -> Mapping[str, object]:
         """The archive, for the manifest."""
-        folder = downloads.folder(self.uri, self.pins)
-        return {"uri": self.uri, **downloads.noted(next(folder.glob(f"*{self.suffix}")))}
+        return {"uri": self.uri, **downloads.noted(next(self.folder.glob(f"*{self.suffix}")))}
+
+    def compare(self, noted: Mapping[str, object]) -> str | None:
+        """How the archive differs from the one that is noted: a version in a registry stays what it is."""
+        found = downloads.noted(self.archive())["sha256"]
+        if found == noted["sha256"]:
+            return None
+        return f"the SHA-256 of its archive was {noted['sha256']}, now it is {found}"
 
 
-def bring(command: Sequence[str | Path], folder: Path, suffix: str, uri: str, pins: downloads.Pins) -> Path:
+def bring(command: Command, folder: Path, suffix: str, uri: str, pins: downloads.Pins, ask: Command = ()) -> Path:
     """The one archive in `folder` whose name ends in `suffix`; `command` is run to put it there if there is none.
 
-    The command must write into `<folder>.partial`. Raises FetchError, with what the client said.
+    The command must write into `<folder>.partial`. `ask`, for a client that waits for minutes where nobody answers,
+    is a command that only asks the registry, and quickly. Raises FetchError, with what the client said.
     """
     if not (found := list(folder.glob(f"*{suffix}"))):
         # Written beside it first: a client that is killed may leave half an archive.
@@ -66,22 +83,26 @@ def bring(command: Sequence[str | Path], folder: Path, suffix: str, uri: str, pi
         partial.mkdir(parents=True, exist_ok=True)
         for leftover in partial.iterdir():
             leftover.unlink()
+        client = Path(command[0]).name
+        by_hand = " ".join([client, *("." if word == partial else str(word) for word in command[1:])])
+        advice = f"Without a network here, run `{by_hand}` elsewhere and copy the *{suffix} to {folder}/"
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+            if ask:
+                _run(ask, ASK_SECONDS)
+            done = _run(command, TIMEOUT_SECONDS)
         except FileNotFoundError:
-            raise FetchError(
-                f"{uri}: `{command[0]}` is not installed on this machine, and it is what fetches"
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise FetchError(f"{uri}: `{command[0]}` took more than {TIMEOUT_SECONDS} s") from None
+            raise FetchError(f"{uri}: `{client}`, which fetches it, is not installed here. {advice}") from None
+        except subprocess.TimeoutExpired as error:
+            raise FetchError(f"{uri}: `{client}` took more than {error.timeout:.0f} s. {advice}") from None
         arrived = list(partial.glob(f"*{suffix}"))
         if done.returncode or len(arrived) != 1:
             said = " ".join((done.stderr or done.stdout).split())[-600:]
-            by_hand = " ".join(str(word) for word in command if word != partial)
-            raise FetchError(
-                f"{uri} could not be fetched: {said}. Without a network here, run `{by_hand} .` elsewhere and copy "
-                f"the *{suffix} to {folder}/"
-            )
+            raise FetchError(f"{uri} could not be fetched: {said}. {advice}")
+        try:
+            pins.check(arrived[0], uri, "else fetch again")
+        except FetchError:
+            arrived[0].unlink()
+            raise
         folder.mkdir(parents=True, exist_ok=True)
         found = [arrived[0].rename(folder / arrived[0].name)]
         partial.rmdir()
@@ -89,6 +110,10 @@ def bring(command: Sequence[str | Path], folder: Path, suffix: str, uri: str, pi
         raise FetchError(f"{uri}: {folder} holds {len(found)} archives, expected one: delete the others")
     downloads.accept(found[0], uri, pins)
     return found[0]
+
+
+def _run(command: Command, seconds: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
 
 
 def unpack(archive: Path, uri: str) -> Path:

@@ -47,16 +47,19 @@ class RemoteSource(RecordSource):
         return downloads.Pins(self.sha256, self.size)
 
     @property
+    def folder(self) -> Path:
+        """The folder of the download."""
+        return downloads.folder(self.uri)
+
+    @property
     def path(self) -> Path:
         """Where the download lies."""
-        return downloads.folder(self.uri, self.pins) / self.file_name
+        return self.folder / self.file_name
 
     @property
     def advice(self) -> str:
         """What to do without a network."""
-        return (
-            f"Without a network here, run `{self.by_hand()}` elsewhere and copy {self.file_name} to {self.path.parent}/"
-        )
+        return f"Without a network here, run `{self.by_hand()}` elsewhere and copy {self.file_name} to {self.folder}/"
 
     def plan(self) -> transfer.Download | None:
         """What is to be downloaded; None where the file is here. Raises FetchError, also if it has changed upstream."""
@@ -64,7 +67,7 @@ class RemoteSource(RecordSource):
             downloads.accept(self.path, self.uri, self.pins)
             if self.sha256 is None and (change := self.compare(downloads.noted(self.path))):
                 raise FetchError(
-                    f"{self.uri}: {change}. If the new contents are meant, delete {self.path.parent} and fetch again; "
+                    f"{self.uri}: {change}. If the new contents are meant, delete {self.folder} and fetch again; "
                     f"if the old are, pin them with `sha256: {downloads.noted(self.path)['sha256']}` in params.yaml"
                 )
             return None
@@ -82,10 +85,7 @@ class RemoteSource(RecordSource):
         return transfer.Download(self.uri, self.path, remote, self.pins, self.advice)
 
     def compare(self, noted: Mapping[str, object]) -> str | None:
-        """How the file upstream differs from what a manifest notes, in words; None if it doesn't, as far as known.
-
-        Raises FetchError where the file is gone; says on stderr if nobody answers.
-        """
+        """How the file upstream differs from what is noted; says on stderr if nobody answers. Raises FetchError."""
         try:
             remote = self.locate()
         except transfer.TransientError as error:

@@ -25,13 +25,13 @@ class ObjectRemote(Remote):
     def blocks(self, offset: int, etag: str | None) -> Iterator[tuple[int, bytes]]:
         """Where the ETag has changed since, from the start."""
         assert self.size is not None
-        for position in range(offset if etag == self.etag else 0, self.size, BLOCK_BYTES):
-            try:
-                block = _system(self.anonymous).cat_file(self.uri, start=position, end=position + BLOCK_BYTES)
-            except (OSError, BotoCoreError) as error:
-                raise TransientError(str(error)) from error
-            yield position, block
-        if _info(self.uri, self.anonymous)["ETag"] != self.etag:
+        try:
+            for position in range(offset if etag in (None, self.etag) else 0, self.size, BLOCK_BYTES):
+                yield position, _system(self.anonymous).cat_file(self.uri, start=position, end=position + BLOCK_BYTES)
+            changed = _info(self.uri, self.anonymous)["ETag"] != self.etag
+        except (OSError, BotoCoreError) as error:
+            raise TransientError(str(error)) from error
+        if changed:
             raise FetchError(f"{self.uri} changed while it was read: fetch again")
 
 

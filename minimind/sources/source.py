@@ -32,7 +32,12 @@ class Source(ABC):
         """The URI without its kind."""
         return self.uri.partition(":")[2]
 
-    def bring(self) -> None:  # noqa: B027  (most kinds have nothing to bring)
+    @property
+    def folder(self) -> Path | None:
+        """Where in the folder of downloads lies what it brings; None for a kind that brings nothing."""
+        return None
+
+    def bring(self) -> None:  # noqa: B027  (not every kind has something to bring)
         """Bring what lies elsewhere to the folder of downloads, and no further. Raises FetchError."""
 
     @abstractmethod
@@ -45,3 +50,10 @@ class Source(ABC):
     def noted(self) -> Mapping[str, object]:
         """What the manifest says of where fetched files came from: uri, file, sha256 and bytes; nothing by default."""
         return {}
+
+    def compare(self, noted: Mapping[str, object]) -> str | None:
+        """How what lies elsewhere differs from what a manifest notes, in words; None if it doesn't, as far as known.
+
+        Raises FetchError where it is gone, or is not what is pinned.
+        """
+        return None

@@ -4,7 +4,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -35,6 +35,10 @@ class UnreachableError(TransientError):
     """No connection at all: most often there is no network, which no patience mends."""
 
 
+class StoppedError(Exception):
+    """A download that was given up because another one failed."""
+
+
 @dataclass
 class Remote(ABC):
     """A file elsewhere, as far as its owner tells before it is read."""
@@ -47,6 +51,7 @@ class Remote(ABC):
     def blocks(self, offset: int, etag: str | None) -> Iterator[tuple[int, bytes]]:
         """The file's bytes from `offset` on, or from 0 where it is no longer the one with `etag`: (position, block).
 
+        Without `etag` it is taken for the same file.
         Sets `etag`, and `size`, as the server tells them. Raises TransientError and FetchError.
         """
 
@@ -66,6 +71,11 @@ class Download:
         """Where it grows."""
         return self.path.with_name(f"{self.path.name}.part")
 
+    @property
+    def size(self) -> int:
+        """Bytes, as its owner or params.yaml says; 0 where neither does."""
+        return self.remote.size or self.pins.size or 0
+
 
 def bring(wanted: Sequence[Download]) -> None:
     """Bring several files, some at a time. Raises FetchError; what has arrived by then stays, for the next run."""
@@ -73,25 +83,21 @@ def bring(wanted: Sequence[Download]) -> None:
     with ThreadPoolExecutor(PARALLEL) as pool:
         tasks = [pool.submit(_bring_one, download, stop) for download in wanted]
         try:
-            for task in tasks:
-                task.result()
-        except BaseException:
+            wait(tasks, return_when=FIRST_EXCEPTION)
+        finally:  # all are here, or the others are to stop
             stop.set()
-            for task in tasks:
-                task.cancel()
-            # Where one failed and the others were stopped, say what failed.
-            pool.shutdown(wait=True)
-            for task in tasks:
-                if not task.cancelled() and isinstance(error := task.exception(), FetchError):
-                    raise error from None
-            raise
+            pool.shutdown(cancel_futures=True)
+    errors = [task.exception() for task in tasks if not task.cancelled()]
+    for error in errors:
+        if error is not None and not isinstance(error, StoppedError):
+            raise error
 
 
 def patiently(action: Callable[[], T], uri: str, advice: str, progress: Callable[[], int] = int,
               stop: threading.Event | None = None) -> T:  # fmt: skip
     """What `action` returns, tried again after a TransientError, as long as `progress()` grows and a while longer.
 
-    Raises FetchError once patience ends; at the second try where there was never a connection.
+    Raises FetchError once patience ends, at the second try where there was never a connection; StoppedError.
     """
     stop = stop or threading.Event()
     failures, furthest, connected = 0, 0, False
@@ -113,24 +119,38 @@ def patiently(action: Callable[[], T], uri: str, advice: str, progress: Callable
             if connected:
                 tqdm.write(f"{uri}: {error}; again in {pause:.0f} s")
             if stop.wait(pause):
-                raise
+                raise StoppedError from error
 
 
-def _bring_one(download: Download, stop: threading.Event) -> None:
+def _bring_one(download: Download, stop: threading.Event, splice: bool = True) -> None:
+    """`splice`: where no ETag says that the rest is of the same file, let a digest say so in the end."""
     part, remote = download.part, download.remote
+    splice = splice and (download.pins.digest or remote.sha256 is not None)
+    spliced = False
     part.parent.mkdir(parents=True, exist_ok=True)
     part.touch()
     with tqdm(
-        total=remote.size, initial=part.stat().st_size, desc=download.path.name, unit="B", unit_scale=True, disable=None
+        total=download.size or None,
+        initial=part.stat().st_size,
+        desc=download.path.name,
+        unit="B",
+        unit_scale=True,
+        disable=None,
     ) as bar:
 
         def go_on() -> None:
+            nonlocal spliced
             offset = part.stat().st_size
             etag = downloads.read_record(part).get("etag") if offset else None
+            if etag is None or etag.startswith("W/"):  # a weak one doesn't speak of bytes
+                offset, etag = offset if splice else 0, None
+                spliced = spliced or offset > 0
             with part.open("r+b") as writer:
                 for position, block in remote.blocks(offset, etag):
                     if stop.is_set():
-                        raise TransientError("stopped, because another download failed")
+                        raise StoppedError
+                    if position == 0:
+                        spliced = False
                     if position < writer.seek(0, 2):
                         writer.truncate(position)
                     if remote.etag != etag:  # noted before the first byte that it is about
@@ -147,14 +167,17 @@ def _bring_one(download: Download, stop: threading.Event) -> None:
 
         patiently(go_on, download.uri, download.advice, lambda: part.stat().st_size, stop)
     try:
-        found = download.pins.check(part, download.uri)
+        found = download.pins.check(part, download.uri, "else fetch again")
         if remote.size is not None and part.stat().st_size != remote.size:
             raise FetchError(f"{download.uri}: {part.stat().st_size} bytes arrived, {remote.size} were announced")
         if remote.sha256 is not None and found != remote.sha256:
             raise FetchError(f"{download.uri}: what arrived has the SHA-256 {found}, announced was {remote.sha256}")
     except FetchError:
         part.unlink()  # another try begins anew
-        raise
+        if not spliced:
+            raise
+        tqdm.write(f"{download.uri}: what arrived in parts is not the file; again from the start")
+        return _bring_one(download, stop, splice=False)
     record = {"uri": download.uri, "sha256": found, "bytes": part.stat().st_size, "etag": remote.etag}
     with _RECORDS:
         downloads.write_record(download.path, record)

@@ -18,18 +18,17 @@ class PypiSource(PackageSource):
 
     suffix = ".whl"
 
-    @property
-    def pins(self) -> downloads.Pins:
-        """What params.yaml says of the wheel."""
-        return downloads.Pins(sha256=self.sha256)
+    def archive(self) -> Path:
+        """The wheel, which `pip download` brings."""
+        return archive(self.place, self.sha256)
 
     def package(self) -> Path:
         """The wheel's folder."""
         return package(self.place, self.sha256)
 
 
-def package(spec: str, sha256: str | None = None) -> Path:
-    """The folder with the files of the wheel `<name>==<version>`, fetched on the first call.
+def archive(spec: str, sha256: str | None = None) -> Path:
+    """The wheel `<name>==<version>`, fetched on the first call.
 
     Wheels only: a source package would run its own code to be built. pip checks the wheel against the index's own
     digest, we check it against `sha256`. Raises FetchError.
@@ -41,8 +40,13 @@ def package(spec: str, sha256: str | None = None) -> Path:
         pins = downloads.Pins(sha256=sha256)
     except ValueError as error:
         raise FetchError(f"{uri}: {error}") from None
-    folder = downloads.folder(uri, pins)
+    folder = downloads.folder(uri)
     partial = folder.with_name(f"{folder.name}.partial")
     options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check", "--retries=1"]
     command: list[str | Path] = [sys.executable, "-m", "pip", "download", spec, *options, "--dest", partial]
-    return unpack(bring(command, folder, ".whl", uri, pins), uri)
+    return bring(command, folder, ".whl", uri, pins)
+
+
+def package(spec: str, sha256: str | None = None) -> Path:
+    """The folder with the wheel's files, unpacked anew. Raises FetchError."""
+    return unpack(archive(spec, sha256), f"pypi:{spec}")

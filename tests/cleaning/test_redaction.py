@@ -21,6 +21,7 @@ def test_personal_numbers_are_replaced(found: str, shown: str) -> None:
 @pytest.mark.parametrize("kept", [
     "110105194912310021",  # a wrong check digit
     "3.13812345678", "1381234567", "138123456789", "1914-1918", "@decorator", "a@b", "2+3=5", "1234567890123",
+    "+1000 points", "+12345 67 or so", "C+11 to C+20",
 ])  # fmt: skip
 def test_other_numbers_stay(kept: str) -> None:
     assert redact(kept) == kept

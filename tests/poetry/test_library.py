@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from minimind.cleaning.decontamination import Index
 from minimind.corpus import PARSERS
-from minimind.poetry import library
-from minimind.poetry.anthology import Anthology
+from minimind.poetry import conversations, exercises, library, preferences
+from minimind.poetry.anthology import Anthology, Split
+from minimind.random import Random
 from minimind.turns import ExhaustedError
 from minimind.verify import check, verify
 from minimind.verse import split
@@ -51,6 +53,28 @@ def test_nothing_held_out_is_trained_on(poems: Anthology, training: dict[str, li
     assert not [line for line in sorted(lines)[::20] if len(line) >= 5 and line in text]
 
 
+def test_no_document_is_taken_for_an_item_of_the_benchmark(
+    training: dict[str, list[Record]], benchmarks: dict[str, list[Record]]
+) -> None:
+    items = [item for part in benchmarks.values() for item in part]
+    index = Index(items, 13, 20)  # as in profiles/poetry.yaml
+    assert [text for record in training["pretrain"] if index.find([text := record["text"]])] == []
+
+
+def test_a_poem_may_have_the_heading_of_one_that_is_asked_for(
+    training: dict[str, list[Record]], benchmarks: dict[str, list[Record]]
+) -> None:
+    def heading(item: Record) -> str:
+        return "\n".join(item["context"].split("\n")[:2])
+
+    asked = max((item for item in benchmarks["dev"] if item["family"] == "next"), key=lambda item: len(heading(item)))
+    document = f"{heading(asked)}\n{training['pretrain'][0]['text']}"
+    whole = {name: value for name, value in asked.items() if name != "passages"}
+    assert Index([whole], 13, 20).find([document]), "the heading is as long as a passage"
+    assert Index([asked], 13, 20).find([document]) is None
+    assert Index([asked], 13, 20).find([asked["context"] + asked["choices"][asked["answer"]]])
+
+
 def test_recalled_pairs_are_asked_in_one_split_only(
     training: dict[str, list[Record]], benchmarks: dict[str, list[Record]]
 ) -> None:
@@ -66,18 +90,26 @@ def test_recalled_pairs_are_asked_in_one_split_only(
         assert all(answer in read for answer in answers)
 
 
-def test_answers_meet_their_own_verifier_and_flawed_ones_do_not(
-    poems: Anthology, training: dict[str, list[Record]]
-) -> None:
-    prompts = {r["messages"][0]["content"]: r for r in training["prompts"]}
-    conversations = {r["conversations"][0]["content"]: r["conversations"][1]["content"] for r in training["sft"]}
-    shared = prompts.keys() & conversations.keys()
-    assert len(shared) > 50
-    for question in shared:
-        if prompts[question]["family"] == "recall":
-            assert verify(prompts[question]["verify"], conversations[question])
-    flaws = {record["flaw"] for record in training["dpo"]}
-    assert flaws == {"ragged", "lines", "length", "repeated", "rhyme", "wrong"}
+@pytest.mark.parametrize("family", conversations.DRAWS)
+@pytest.mark.parametrize("split_name", ["train", "dev", "test"])
+def test_answers_meet_their_own_verifier(poems: Anthology, family: str, split_name: Split) -> None:
+    for number in range(100):
+        exercise = conversations.DRAWS[family](Random(f"{family}/{number}"), poems, split_name)
+        assert exercise.family == family
+        assert verify(exercise.verify, exercise.answer), exercise
+
+
+@pytest.mark.parametrize("flaw", preferences.FLAWS)
+def test_flawed_answers_do_not(poems: Anthology, flaw: str) -> None:
+    draw = {"wrong": exercises.recall, "rhyme": exercises.rhyme}.get(flaw, exercises.compose)
+    for number in range(100):
+        random = Random(f"{flaw}/{number}")
+        exercise = draw(random, poems, "train")
+        assert not verify(exercise.verify, preferences._spoil(random, poems, exercise, flaw)), exercise
+
+
+def test_pairs_have_every_flaw(training: dict[str, list[Record]]) -> None:
+    assert {record["flaw"] for record in training["dpo"]} == {*preferences.FLAWS}
     for record in training["dpo"]:
         assert record["chosen"][0] == record["rejected"][0]
         chosen, rejected = record["chosen"][1]["content"], record["rejected"][1]["content"]

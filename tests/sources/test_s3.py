@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 import s3fs
+from botocore.exceptions import ConnectionClosedError
 from moto.server import ThreadedMotoServer
 
 from minimind.sources import collection, s3, transfer
@@ -54,6 +56,25 @@ def test_an_object_arrives_and_a_part_goes_on(bucket: str, tmp_path: Path) -> No
     boto3.client("s3").put_object(Bucket="bucket", Key="corpus/data.jsonl", Body=LINES.replace(b"7", b"8"))
     with pytest.raises(FetchError, match="it has changed upstream since it was fetched: its ETag"):
         list(collection.verify(data, tmp_path / "raw"))
+
+
+def test_a_connection_that_is_lost_at_the_very_end_is_made_again(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = S3Source(uri="s3://bucket/corpus/data.jsonl")
+    plan = source.plan()
+    assert plan is not None
+    answers = [ConnectionClosedError(endpoint_url=bucket), {"ETag": plan.remote.etag}]
+
+    def info(uri: str, anonymous: bool) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(s3, "_info", info)
+    transfer.bring([plan])
+    assert source.path.read_bytes() == LINES and answers == []
 
 
 def test_what_is_not_there_and_nobody_there_are_told_apart(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

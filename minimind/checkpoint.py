@@ -4,6 +4,7 @@
     config.json, generation_config.json       for transformers 4.57 and 5, which read different spellings
     tokenizer.json, tokenizer_config.json     copied from the tokenizer's folder
     modeling_minimind.py                      for mixtures of experts that no class of transformers computes, only
+    adapter/                                  what LoRA added to the parent, if that was trained, as peft reads it
     manifest.json                             sha256 of each file, our own model config, the lineage
 
 Equal runs write equal bytes: no clock, no host name, no thread count goes in.
@@ -15,7 +16,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,12 @@ def save(
     tokenizer: Path,
     lineage: Mapping[str, object],
     generation: Mapping[str, object] | None = None,
+    more: Callable[[Path], None] | None = None,
 ) -> None:
     """Write `model` to `folder`, atomically, with the tokenizer in the folder `tokenizer`.
 
-    `generation` adds defaults for sampling (`temperature`, `top_p`, …); without it they say greedy.
+    `generation` adds defaults for sampling (`temperature`, `top_p`, …); without it they say greedy. `more` writes
+    further files into the folder it is given.
     """
     ids = special_ids(tokenizer)
     described = huggingface_config(model.config) | ids
@@ -57,6 +60,8 @@ def save(
             files.write_text(partial / f"{modeling.NAME}.py", modeling.SOURCE)
         for name in TOKENIZER_FILES:
             shutil.copyfile(tokenizer / name, partial / name)
+        if more is not None:
+            more(partial)
         files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
 
 

@@ -73,11 +73,13 @@ def build(
     """The optimizers of a model; each parameter belongs to exactly one group.
 
     Hidden matrices go to Muon at `matrix_learning_rate` (or, with "adamw", to AdamW); embeddings, output layer,
-    router gates and norms go to AdamW at `learning_rate`. Only hidden matrices decay.
+    router gates and norms go to AdamW at `learning_rate`. Only hidden matrices decay. What is frozen stays out.
     """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         hidden = parameter.ndim == 2 and not any(part in name for part in ("embed_tokens", "lm_head", "mlp.gate."))
         (matrices if hidden else rest).append(parameter)
     groups: list[dict[str, object]] = [{"params": rest, "weight_decay": 0.0}]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minimind import checkpoint, distributed, files, loads, memory, optim, tracking
+from minimind import checkpoint, distributed, files, loads, lora, memory, optim, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
 from minimind.distributed import World
@@ -23,6 +23,7 @@ from minimind.engines.engine import Engine, Objective
 from minimind.engines.replicas import Replicas, forward_function
 from minimind.engines.zero import Zero
 from minimind.errors import UserError
+from minimind.lora import LoraConfig
 from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.process import STOPPED
@@ -32,6 +33,7 @@ from minimind.tracking import Run
 
 NUM_NORMS = 50  # recent gradient norms that say what is usual
 ALONE = World()
+NO_LORA = LoraConfig()
 SPIKE = 5.0  # times their median: above, a norm is a spike
 
 
@@ -84,6 +86,18 @@ class TrainConfig:
             raise ValueError(f"validate_every {self.validate_every} is not a multiple of log_every {self.log_every}")
 
 
+@dataclass(frozen=True)
+class TuneConfig(TrainConfig):
+    """How to train a model further. Raises ValueError naming the field."""
+
+    lora: LoraConfig = NO_LORA
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lora.rank and self.optimizer != "adamw":
+            raise ValueError(f"optimizer is {self.optimizer}: thin matrices (lora.rank above 0) take adamw")
+
+
 def train(
     model: Decoder,
     objective: Objective,
@@ -131,6 +145,8 @@ def train(
                 "skip_spikes is true, which runtime.strategy deepspeed can't: it measures a gradient as it applies it. "
                 "Set skip_spikes to false, or runtime.strategy to ddp"
             )
+        if not all(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError("lora.rank is above 0, which runtime.strategy deepspeed can't: set the latter to ddp")
         engine = Zero(model, objective, optimizers, runtime, world)
     else:
         forward = forward_function(model, objective, runtime, steps * config.batch_size * row_length)
@@ -344,7 +360,8 @@ def fit(
             world=world,
         )  # fmt: skip
         if run is not None:
-            checkpoint.save(out, model, tokenizer, lineage)
+            adapter = lora.merge(model, config.lora) if isinstance(config, TuneConfig) else None
+            checkpoint.save(out, model, tokenizer, lineage, more=adapter.write if adapter else None)
             files.write_json(metrics, final)
             run.replay(curve)
             run.checkpoint(out, final)

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, columns, config, distributed, hardware
+from minimind import checkpoint, columns, config, distributed, hardware, lora
 from minimind.batches import Batches, validation
 from minimind.intake import vocabulary
 from minimind.model import Decoder
 from minimind.objectives.preference import Preference, measure
 from minimind.rows import Rows
-from minimind.train import TrainConfig, fit
+from minimind.train import TuneConfig, fit
 
 
 @dataclass(frozen=True)
-class DpoConfig(TrainConfig):
+class DpoConfig(TuneConfig):
     beta: float = 0.1  # how strongly the reference holds the model back
     nll: float = 0.5  # weight of the chosen answers' cross-entropy
     length_normalised: bool = False  # means over an answer's tokens instead of sums
@@ -36,8 +36,9 @@ def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path
     def validate(model: Decoder) -> dict[str, float]:
         return measure(model, objective, validation(held_out, runtime.rows_at_once(params.dpo.batch_size)))
 
+    model = lora.attach(checkpoint.load(parent, dtype), params.dpo.lora, params.seed)
     fit(
-        "dpo", params, checkpoint.load(parent, dtype).to(device), objective,
+        "dpo", params, model.to(device), objective,
         Batches([pairs], params.dpo.batch_size, params.seed), params.dpo, runtime, validate=validate,
         inputs={"parent": parent, "data": packed, "reference": reference, "tokenizer": tokenizer},
         tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, config, distributed, hardware
+from minimind import checkpoint, config, distributed, hardware, lora
 from minimind.batches import Batches, Source, validation
 from minimind.intake import vocabulary
 from minimind.model import Decoder
 from minimind.objectives.language import Language, bits_per_byte
 from minimind.rows import Rows
-from minimind.train import TrainConfig, fit
+from minimind.train import TuneConfig, fit
 
 
 @dataclass(frozen=True)
-class SftConfig(TrainConfig):
+class SftConfig(TuneConfig):
     replay: float = 0.1  # share of each batch that is pretraining rows, so that facts are not forgotten
 
     def __post_init__(self) -> None:
@@ -42,8 +42,9 @@ def main(base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, m
         batches = validation(judged, runtime.rows_at_once(params.sft.batch_size))
         return {"bits_per_byte": bits_per_byte(model, batches, held_out.target_bytes)}
 
+    model = lora.attach(checkpoint.load(base, dtype), params.sft.lora, params.seed)
     fit(
-        "sft", params, checkpoint.load(base, dtype).to(device), Language(),
+        "sft", params, model.to(device), Language(),
         Batches(sources, params.sft.batch_size, params.seed), params.sft, runtime, validate=validate,
         inputs={"parent": base, "data": packed, "replay": replayed, "tokenizer": tokenizer},
         tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,

@@ -37,7 +37,7 @@ class Replicas:
 
     def step(self, share: float, grad_clip: float, limit: float | None) -> Tensor:
         """As `Engine.step` says."""
-        parameters = list(self.model.parameters())
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         if self.world.size > 1:
             for parameter in parameters:  # an expert may have seen no token here, and some elsewhere
                 if parameter.grad is None:

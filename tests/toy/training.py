@@ -22,11 +22,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from minimind import distributed, files, hardware
+from minimind import distributed, files, hardware, lora
 from minimind.batches import Batch, Batches, Source
 from minimind.config import Runtime
 from minimind.distributed import World
 from minimind.engines.engine import Objective
+from minimind.lora import LoraConfig
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.distillation import Distillation
 from minimind.objectives.language import Language, bits_per_byte
@@ -67,6 +68,7 @@ class Case:
     signal_at: int | None = None  # step in which the main process asks for SIGTERM to who started it
     broken_at: int | None = None  # step in which the loss is not a number
     router_bias_rate: float = 0.0  # of the experts
+    lora_rank: int = 0
 
 
 @dataclass
@@ -191,6 +193,7 @@ def run(case: Case, world: World, data: Path, resume: Any) -> Ended:
     model = Decoder(shape, torch.float64 if case.double else dtype).initialise(0)
     if case.double:
         model.double()
+    lora.attach(model, LoraConfig(case.lora_rank), SEED)
     observed, curve = Observed(case, world, resume), Path(f"{case.name}.{world.rank}.tsv")
     objective = observed.objective if runtime.compile == "on" else observed  # which could not be compiled
     batches = Batches([source(rows)], config.batch_size, SEED)

@@ -1,8 +1,8 @@
-"""The benchmark: items of six families in turn, on poems that no training data holds, for dev or test.
+"""The benchmark: items of seven families in turn, on poems that no training data holds, for dev or test.
 
-Only `recall` is about poems of training, since nobody can know an unseen line: its pairs of lines are in no
-conversation as a question, though they are in poems that are read and recited. A seventh family, `drawn`, is read off
-the items of `compose`, answered at temperature 1.
+Only `recall` and `attribute` are about poems of training, since nobody can know an unseen line, or who wrote it: what
+they ask is in no conversation as a question, though in poems that are read and recited. An eighth family, `drawn`, is
+read off the items of `compose`, answered at temperature 1.
 """
 
 from collections.abc import Callable, Iterator
@@ -74,6 +74,7 @@ FAMILIES: dict[str, Callable[[Random, Anthology, Split], Item]] = {
     "next": _next,
     "author": _author,
     "recall": _generate(exercises.recall),
+    "attribute": _generate(exercises.attribute),
     "compose": _generate(exercises.compose),
     "rhyme": _generate(exercises.rhyme),
     "complete": _generate(exercises.complete),

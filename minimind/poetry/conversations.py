@@ -10,6 +10,7 @@ from minimind.random import Random
 
 DRAWS: dict[str, Callable[[Random, Anthology, Split], Exercise]] = {
     "recall": exercises.recall,
+    "attribute": exercises.attribute,
     "recite": exercises.recite,  # training only
     "compose": exercises.compose,
     "rhyme": exercises.rhyme,
@@ -17,8 +18,8 @@ DRAWS: dict[str, Callable[[Random, Anthology, Split], Exercise]] = {
 }
 
 # How many conversations and how many prompts are of each kind, relative to the sum.
-CONVERSATIONS = {"recall": 22, "recite": 30, "compose": 16, "rhyme": 18, "complete": 14}
-PROMPTS = {"recall": 25, "compose": 25, "rhyme": 30, "complete": 20}
+CONVERSATIONS = {"recall": 20, "attribute": 10, "recite": 26, "compose": 14, "rhyme": 17, "complete": 13}
+PROMPTS = {"recall": 22, "attribute": 10, "compose": 22, "rhyme": 28, "complete": 18}
 
 
 def conversation(anthology: Anthology, seed: int, index: int) -> dict[str, Any]:

@@ -45,6 +45,11 @@ RECALL: dict[Split, tuple[str, ...]] = {
     "dev": ("“{p}”后面一句是什么？",),
     "test": ("“{p}”的下句是哪一句？",),
 }
+ATTRIBUTE: dict[Split, tuple[str, ...]] = {
+    "train": ("“{p}”是谁写的？", "{p}，作者是谁？", "请问“{p}”出自谁的笔下？"),
+    "dev": ("写下“{p}”的诗人是谁？",),
+    "test": ("“{p}”这句诗是谁作的？",),
+}
 RECITE_TITLE = ("背诵{a}的《{t}》。", "请背一遍{a}的《{t}》。", "{a}的《{t}》怎么背？")
 RECITE_LINE = ("请背诵以“{p}”开头的诗。", "“{p}”是哪首诗的第一句？请背出全诗。")
 
@@ -127,9 +132,19 @@ def recall(random: Random, anthology: Anthology, split: Split) -> Exercise:
         place = random.below(len(lines) - 1)
         line, following = lines[place : place + 2]
         known_apart = len(line) >= SHORTEST_LINE and anthology.once(line) and anthology.once(following)
-        if known_apart and pair_split(line, following) == split:
+        if known_apart and split_of(f"{line}\n{following}") == split:
             question = random.choice(RECALL[split]).format(p=line)
             return Exercise("recall", question, following, {"kind": "exact", "value": following}, poem)
+
+
+def attribute(random: Random, anthology: Anthology, split: Split) -> Exercise:
+    """A line of a famous poem → who wrote it. Which lines are asked differs by split."""
+    while True:
+        poem = random.choice(anthology.famous)
+        line = random.choice(poem.lines)
+        if len(line) >= SHORTEST_LINE and anthology.once(line) and split_of(line) == split:
+            question = random.choice(ATTRIBUTE[split]).format(p=line)
+            return Exercise("attribute", question, poem.author, {"kind": "exact", "value": poem.author}, poem)
 
 
 def recite(random: Random, anthology: Anthology, split: Split) -> Exercise:
@@ -151,7 +166,7 @@ def _couplets(poem: Poem) -> bool:
     return len(split_lines(poem.text.partition("\n")[0])) == 2
 
 
-def pair_split(line: str, following: str) -> Split:
-    """Dev and test get three sixteenths of the pairs of lines each, training the rest."""
-    place = hashlib.sha256(f"{line}\n{following}".encode()).digest()[0]
+def split_of(lines: str) -> Split:
+    """Dev and test get three sixteenths of the lines, or pairs of lines, each, training the rest."""
+    place = hashlib.sha256(lines.encode()).digest()[0]
     return "dev" if place < 48 else "test" if place < 96 else "train"

@@ -18,15 +18,19 @@ FLAWS = {
     "repeated": 10,  # one line in place of another
     "rhyme": 15,  # another rhyme than asked for
     "wrong": 10,  # not the next line
+    "stranger": 5,  # another poet
 }
+
+
+# What is asked, where that is not a poem on a title.
+EXERCISES = {"rhyme": exercises.rhyme, "wrong": exercises.recall, "stranger": exercises.attribute}
 
 
 def pair(anthology: Anthology, seed: int, index: int) -> dict[str, Any]:
     """{"chosen", "rejected", "flaw"}: the pair of this number."""
     random = Random(f"poetry/dpo/{seed}/{index}")
     flaw = random.weighted(FLAWS)
-    draw = exercises.recall if flaw == "wrong" else exercises.rhyme if flaw == "rhyme" else exercises.compose
-    exercise = draw(random, anthology, "train")
+    exercise = EXERCISES.get(flaw, exercises.compose)(random, anthology, "train")
     rejected = _spoil(random, anthology, exercise, flaw)
     return {"chosen": exercise.answered(exercise.answer), "rejected": exercise.answered(rejected), "flaw": flaw}
 
@@ -37,6 +41,8 @@ def _spoil(random: Random, anthology: Anthology, exercise: Exercise, flaw: str) 
     if flaw == "wrong":
         lines = [line for line in random.choice(anthology.famous).lines if line != exercise.answer]
         return random.choice(lines)
+    if flaw == "stranger":
+        return random.choice([other.author for other in anthology.famous if other.author != poem.author])
     assert form is not None, "only regular poems are composed"
     lines = poem.lines
     place = random.below(len(lines))

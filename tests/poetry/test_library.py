@@ -1,18 +1,19 @@
 """Every data set, from real poems: in its schema, disjoint from the benchmark, and right by its own verifier."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from minimind.cleaning.decontamination import Index
 from minimind.corpus import PARSERS
-from minimind.poetry import conversations, exercises, library, preferences
+from minimind.poetry import benchmark, conversations, exercises, library, preferences
 from minimind.poetry.anthology import Anthology, Split
 from minimind.random import Random
 from minimind.turns import ExhaustedError
 from minimind.verify import check, verify
-from minimind.verse import split
+from minimind.verse import HAN, split
 
 Record = dict[str, Any]
 
@@ -75,6 +76,22 @@ def test_a_poem_may_have_the_heading_of_one_that_is_asked_for(
     assert Index([asked], 13, 20).find([asked["context"] + asked["choices"][asked["answer"]]])
 
 
+def test_lines_whose_poet_is_asked_for_are_asked_in_one_split_only(
+    poems: Anthology, training: dict[str, list[Record]], benchmarks: dict[str, list[Record]]
+) -> None:
+    questions = {"train": [r["conversations"][0]["content"] for r in training["sft"] if r["family"] == "attribute"]}
+    for part, items in benchmarks.items():
+        questions[part] = [item["messages"][0]["content"] for item in items if item["family"] == "attribute"]
+    # The line itself is what no wording has: of the runs of characters the one that stands in a poem.
+    known = {line for poem in poems.famous for line in poem.lines}
+    asked = {
+        part: {run for text in found for run in re.findall(f"[{HAN}]+", text) if run in known}
+        for part, found in questions.items()
+    }
+    assert all(asked.values())
+    assert not asked["train"] & (asked["dev"] | asked["test"]) and not asked["dev"] & asked["test"]
+
+
 def test_recalled_pairs_are_asked_in_one_split_only(
     training: dict[str, list[Record]], benchmarks: dict[str, list[Record]]
 ) -> None:
@@ -101,7 +118,7 @@ def test_answers_meet_their_own_verifier(poems: Anthology, family: str, split_na
 
 @pytest.mark.parametrize("flaw", preferences.FLAWS)
 def test_flawed_answers_do_not(poems: Anthology, flaw: str) -> None:
-    draw = {"wrong": exercises.recall, "rhyme": exercises.rhyme}.get(flaw, exercises.compose)
+    draw = preferences.EXERCISES.get(flaw, exercises.compose)
     for number in range(100):
         random = Random(f"{flaw}/{number}")
         exercise = draw(random, poems, "train")
@@ -120,7 +137,7 @@ def test_pairs_have_every_flaw(training: dict[str, list[Record]]) -> None:
 
 def test_items_are_different_and_of_every_family(benchmarks: dict[str, list[Record]]) -> None:
     for part, items in benchmarks.items():
-        assert {item["family"] for item in items} == {"next", "author", "recall", "compose", "rhyme", "complete"}
+        assert {item["family"] for item in items} == {*benchmark.FAMILIES}
         asked = [json.dumps(item.get("messages") or item["context"], ensure_ascii=False) for item in items]
         assert len(set(asked)) == len(items)
         assert all(item["id"].startswith(part) for item in items)

@@ -19,9 +19,9 @@ from minimind.cleaning import units
 from minimind.cleaning.settings import CleanConfig
 
 FEWEST_UNITS = 50  # to judge stop words, words and n-grams by
-FEWEST_LINES = 5  # to judge lines by
+FEWEST_LINES = 5  # or paragraphs, to judge them by
 HAN_FACTOR = 1.5  # characters of Han for a word
-REPEATED_LINES, REPEATED_LINE_CHARACTERS = 0.30, 0.20  # Gopher, table A1
+REPEATED_PARTS, REPEATED_CHARACTERS = 0.30, 0.20  # lines and paragraphs; Gopher, table A1
 TOP_NGRAMS = {2: 0.20, 3: 0.18, 4: 0.16}
 REPEATED_NGRAMS = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 WORD_LENGTHS = (3.0, 10.0)  # Gopher, A.1.1, as all below
@@ -68,13 +68,15 @@ def find(text: str, words: Sequence[str], config: CleanConfig) -> tuple[str, str
 
 def find_repetition(text: str, words: Sequence[str], scale: float) -> tuple[str, str] | None:
     """Likewise for what Gopher's table A1 measures; its thresholds are multiplied by `scale`."""
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    if len(lines) >= FEWEST_LINES:
-        again = [line for line, count in Counter(lines).items() for _ in range(count - 1)]
-        if (share := len(again) / len(lines)) > REPEATED_LINES * scale:
-            return "repeated lines", f"{share:.0%} of the lines"
-        if (share := sum(map(len, again)) / sum(map(len, lines))) > REPEATED_LINE_CHARACTERS * scale:
-            return "repeated lines", f"{share:.0%} of the characters"
+    for kind, border in (("lines", "\n"), ("paragraphs", "\n\n")):
+        parts = [part.strip() for part in text.split(border) if part.strip()]
+        if len(parts) < FEWEST_LINES:
+            continue
+        again = [part for part, count in Counter(parts).items() for _ in range(count - 1)]
+        if (share := len(again) / len(parts)) > REPEATED_PARTS * scale:
+            return f"repeated {kind}", f"{share:.0%} of the {kind}"
+        if (share := sum(map(len, again)) / sum(map(len, parts))) > REPEATED_CHARACTERS * scale:
+            return f"repeated {kind}", f"{share:.0%} of the characters"
     if len(words) < FEWEST_UNITS:
         return None
     factor = HAN_FACTOR if units.han_share(words) > 0.5 else 1.0

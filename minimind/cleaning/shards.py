@@ -47,6 +47,7 @@ RULES = {
     "word length": "words shorter or longer than those of prose",
     "stop words": "few of the words that prose can't do without",
     "repeated lines": "the same lines again",
+    "repeated paragraphs": "the same paragraphs again",
     "top n-gram": "one phrase makes up much of it",
     "repeated n-grams": "much of it occurs in it twice",
     "contaminated": "shares a passage with an item of the benchmark",

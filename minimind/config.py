@@ -64,10 +64,10 @@ class Runtime:
     )
     kernels: Literal["auto", "off"] = "auto"  # of C, where the CPU has the instructions and there is a compiler
     compile: Literal["auto", "on", "off"] = "auto"
-    workers: int = 0  # processes that tokenise; 0: one for every core
+    workers: int = 0  # processes that clean and tokenise; 0: one for every core
     data_engine: Literal["local", "ray"] = "local"  # what packs: processes of this machine, or a Ray cluster
     evaluation_batch_size: int = 128  # sequences decoded side by side
-    deterministic: bool = True  # a GPU repeats its bits, at some cost; a CPU does in any case
+    deterministic: bool = True  # a GPU repeats the bits of training, at some cost; a CPU does in any case
 
     def rows_at_once(self, rows: int) -> int:
         """How many of so many rows pass through a model together."""

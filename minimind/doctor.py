@@ -106,9 +106,9 @@ def report(path: Path = config.PARAMS, seconds: float = PROBE_SECONDS) -> Iterat
         model = Decoder(architecture, dtype).initialise(1).to(device)
         row_length = params["pack"]["max_seq_len"]
         stages = {stage: params[stage] for stage, of in STAGES.items() if of == section and stage in params}
-        longest = max(stages.values(), key=lambda values: values.get("steps", 0) * values["batch_size"])
+        longest = max(stages.values(), key=lambda values: num_steps(values) * values["batch_size"])
         optimizer = longest.get("optimizer", "muon")
-        tokens = (longest.get("steps") or MANY_STEPS) * longest["batch_size"] * row_length
+        tokens = num_steps(longest) * longest["batch_size"] * row_length
         compiled = ", compiled" if compiles(model, runtime, tokens) else ""
         found = probe(model, runtime, row_length, seconds, optimizer, tokens)
         needed = memory.training_bytes(model, max(PROBE_TOKENS, row_length), runtime.checkpoint_activations)
@@ -201,6 +201,11 @@ def peak_flops(device: torch.device, dtype: torch.dtype, size: int = 2048) -> fl
         (matrix @ matrix)[0, 0].item()
         times.append(time.perf_counter() - begin)
     return 2 * size**3 / median(times)
+
+
+def num_steps(section: dict[str, Any]) -> int:
+    """Of a section that trains; MANY_STEPS where it says epochs."""
+    return int(section.get("steps", 0)) or (MANY_STEPS if section.get("epochs", 0) else 0)
 
 
 def duration(section: dict[str, Any], row_length: int, tokens_per_second: float) -> str:

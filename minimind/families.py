@@ -19,7 +19,7 @@ FAMILIES = {
     "clean": "nothing but the answer, at temperature 1",
     "next": "the next line of an unseen poem, multiple choice",
     "author": "who wrote an unseen poem, multiple choice",
-    "attribute": "who wrote a line of a famous poem, a line never asked about in conversations",
+    "attribute": "who wrote a line of a famous poem, a line whose poet is never asked for in conversations",
     "recall": "the next line of a famous poem, a pair never asked in conversations",
     "compose": "a poem on an unseen title in the form asked for: lines and characters",
     "rhyme": "the same, and in the rhyme asked for",

@@ -46,11 +46,20 @@ def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
     if name == "cuda":
         device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-        if runtime.deterministic:  # an operator that can't be warns, and says which it is
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
         return device, torch.bfloat16 if bfloat16 else torch.float32
     return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32
+
+
+def repeat(device: torch.device, deterministic: bool) -> None:
+    """Let a GPU take operators only that give equal bits each time, or any. A CPU's all do.
+
+    torch then refuses an operator that has no such form, by name. (Where it may only warn, flash attention's backward
+    pass keeps adding up with atomics.)
+    """
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _keep_memory() -> None:

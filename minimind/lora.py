@@ -6,6 +6,7 @@ the checkpoint is an ordinary one, and the adapter lies beside its weights in th
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from minimind import files
+from minimind.train import TrainConfig
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -40,6 +42,21 @@ class LoraConfig:
             raise ValueError(f"lora.targets names {', '.join(sorted(unknown))}: it takes some of {' '.join(MATRICES)}")
         if not self.targets.split():
             raise ValueError(f"lora.targets is empty: it takes some of {' '.join(MATRICES)}")
+
+
+OFF = LoraConfig()
+
+
+@dataclass(frozen=True)
+class TuneConfig(TrainConfig):
+    """How to train a model further. Raises ValueError naming the field."""
+
+    lora: LoraConfig = OFF
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lora.rank and self.optimizer != "adamw":
+            raise ValueError(f"optimizer is {self.optimizer}: thin matrices (lora.rank above 0) take adamw")
 
 
 class Update(nn.Module):
@@ -80,9 +97,12 @@ class Adapter:
     def write(self, folder: Path) -> None:
         """Into the folder `adapter` in a checkpoint's, as peft's `PeftModel.from_pretrained(parent, …)` reads it.
 
-        Nothing is written where experts were adapted, whose matrices transformers joins, so that peft finds none.
+        Where experts were adapted, whose matrices transformers joins, peft would find none: that is said instead.
         """
         if any(".experts." in name for name in self.matrices):
+            print(
+                "lora: experts were adapted, which peft can't read, so there is no adapter/ beside the merged weights"
+            )
             return
         folder = folder / FOLDER
         folder.mkdir()
@@ -99,8 +119,11 @@ class Adapter:
         files.write_json(folder / "adapter_config.json", described)
 
 
-def merge(model: nn.Module, config: LoraConfig) -> Adapter | None:
-    """Add the products to their matrices, in place, so that the model is a plain one again; returns them, if any."""
+def merge(model: nn.Module, config: LoraConfig) -> Callable[[Path], None] | None:
+    """Add the products to their matrices, in place, so that the model is a plain one again.
+
+    Returns `Adapter.write`, if there are any.
+    """
     if config.rank == 0:
         return None
     matrices = {}
@@ -109,7 +132,7 @@ def merge(model: nn.Module, config: LoraConfig) -> Adapter | None:
         matrices[name] = update.A.detach().cpu(), update.B.detach().cpu()
         parametrize.remove_parametrizations(linear, "weight", leave_parametrized=True)
     model.requires_grad_(True)
-    return Adapter(config, matrices)
+    return Adapter(config, matrices).write
 
 
 def _targets(model: nn.Module, config: LoraConfig) -> list[tuple[str, nn.Linear]]:

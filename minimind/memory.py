@@ -20,12 +20,14 @@ def training_bytes(
 
     Weights, gradients and two moments in fp32, the copy of the weights in the dtype of computation; what each layer
     keeps for the backward pass (inputs and outputs of norms, projections, attention and feed-forward, or its input
-    only); the logits with their fp32 copy and gradient. Several replicas add their gradients up in one message. From
-    `zero_stage` 1 on the processes split the moments and a second fp32 copy of the weights, from 2 on the gradients
-    too, in 3 the weights too; `offload` keeps moments and copy out of a GPU's memory.
+    only); the logits with their fp32 copy and gradient. Several replicas add their gradients up in one message. Frozen
+    weights have neither gradients nor moments. From `zero_stage` 1 on the processes split the moments and a second
+    fp32 copy of the weights, from 2 on the gradients too, in 3 the weights too; `offload` keeps moments and copy out of
+    a GPU's memory.
     """
     config, size = model.config, 2 if model.dtype == torch.bfloat16 else 4
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     heads = (2 * config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_width
     if config.use_moe:  # each visit has its copies of input and output
         visits = config.num_experts_per_tok + config.num_shared_experts
@@ -41,7 +43,7 @@ def training_bytes(
         rest = 0 if offload and model.cos.device.type != "cpu" else 12 / processes
     else:  # moments and message
         rest = 8 if processes == 1 else 12
-    return round(parameters * (weights + gradients + rest + size)) + tokens * (
+    return round(parameters * (weights + size) + trained * (gradients + rest)) + tokens * (
         kept * size + config.vocab_size * (2 * size + 4)
     )
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from minimind import checkpoint, distributed, files, loads, lora, memory, optim, tracking
+from minimind import checkpoint, distributed, files, hardware, loads, memory, optim, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
 from minimind.distributed import World
@@ -23,7 +23,6 @@ from minimind.engines.engine import Engine, Objective
 from minimind.engines.replicas import Replicas, forward_function
 from minimind.engines.zero import Zero
 from minimind.errors import UserError
-from minimind.lora import LoraConfig
 from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.process import STOPPED
@@ -33,7 +32,6 @@ from minimind.tracking import Run
 
 NUM_NORMS = 50  # recent gradient norms that say what is usual
 ALONE = World()
-NO_LORA = LoraConfig()
 SPIKE = 5.0  # times their median: above, a norm is a spike
 
 
@@ -86,18 +84,6 @@ class TrainConfig:
             raise ValueError(f"validate_every {self.validate_every} is not a multiple of log_every {self.log_every}")
 
 
-@dataclass(frozen=True)
-class TuneConfig(TrainConfig):
-    """How to train a model further. Raises ValueError naming the field."""
-
-    lora: LoraConfig = NO_LORA
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.lora.rank and self.optimizer != "adamw":
-            raise ValueError(f"optimizer is {self.optimizer}: thin matrices (lora.rank above 0) take adamw")
-
-
 def train(
     model: Decoder,
     objective: Objective,
@@ -138,6 +124,8 @@ def train(
         model, config.optimizer, config.learning_rate, config.matrix_learning_rate, config.betas, config.momentum,
         config.weight_decay,
     )  # fmt: skip
+    complete = all(parameter.requires_grad for parameter in model.parameters())
+    hardware.repeat(model.cos.device, runtime.deterministic)
     engine: Engine
     if zero_stage > 0:
         if config.skip_spikes:
@@ -145,7 +133,7 @@ def train(
                 "skip_spikes is true, which runtime.strategy deepspeed can't: it measures a gradient as it applies it. "
                 "Set skip_spikes to false, or runtime.strategy to ddp"
             )
-        if not all(parameter.requires_grad for parameter in model.parameters()):
+        if not complete:
             raise UserError("lora.rank is above 0, which runtime.strategy deepspeed can't: set the latter to ddp")
         engine = Zero(model, objective, optimizers, runtime, world)
     else:
@@ -187,7 +175,7 @@ def train(
         asked = torch.full((), float(resume.stop_requested), device=model.cos.device)
         numbers = torch.stack([*sums.values(), asked])
         world.add(numbers)
-        if model.config.use_moe and model.config.router_bias_rate:
+        if model.config.use_moe and model.config.router_bias_rate and complete:
             model.rebalance(dict(zip(sums, numbers[:-1] / weight, strict=True)))
         # Whether the step before is settled depends on when a run was interrupted; what is a spike must not.
         norms = (state["norms"] if state["step"] < step else state["norms"][:-1])[-NUM_NORMS:]
@@ -339,11 +327,13 @@ def fit(
     curve: Path,
     part: str = "",
     teacher: str = "",
+    finish: Callable[[Decoder], Callable[[Path], None] | None] = lambda _: None,
 ) -> None:
     """Train as (a `part` of) `stage` and write its outputs: checkpoint folder, metrics and curve.
 
     `params` are the stage's sections and `inputs` its folders by role; both enter the checkpoint's lineage, and so
-    does `teacher`, the digest of a parent whose folder the stage doesn't read.
+    does `teacher`, the digest of a parent whose folder the stage doesn't read. `finish` makes a plain model of what was
+    trained, in place, and returns what writes further files into the checkpoint's folder, if anything.
     """
     lineage = checkpoint.lineage(stage, inputs, params) | {"part": part or stage}
     if teacher:
@@ -360,8 +350,7 @@ def fit(
             world=world,
         )  # fmt: skip
         if run is not None:
-            adapter = lora.merge(model, config.lora) if isinstance(config, TuneConfig) else None
-            checkpoint.save(out, model, tokenizer, lineage, more=adapter.write if adapter else None)
+            checkpoint.save(out, model, tokenizer, lineage, more=finish(model))
             files.write_json(metrics, final)
             run.replay(curve)
             run.checkpoint(out, final)

@@ -6,10 +6,11 @@ from pathlib import Path
 from minimind import checkpoint, columns, config, distributed, hardware, lora
 from minimind.batches import Batches, validation
 from minimind.intake import vocabulary
+from minimind.lora import TuneConfig
 from minimind.model import Decoder
 from minimind.objectives.preference import Preference, measure
 from minimind.rows import Rows
-from minimind.train import TuneConfig, fit
+from minimind.train import fit
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path
         Batches([pairs], params.dpo.batch_size, params.seed), params.dpo, runtime, validate=validate,
         inputs={"parent": parent, "data": packed, "reference": reference, "tokenizer": tokenizer},
         tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,
+        finish=lambda model: lora.merge(model, params.dpo.lora),
     )  # fmt: skip
 
 

@@ -35,9 +35,10 @@ def main(folder: Path, benchmark: Path, metrics: Path, details: Path) -> None:
         tracking.start(f"evaluate@{name}", params, inputs=digests) as run,
         tqdm(total=score.num_reports(items), unit="answer", desc=name, disable=None, mininterval=1) as bar,
     ):
-        model = checkpoint.load(folder, dtype).to(device)
+        chat = Chat(folder)
+        model = checkpoint.load(folder, dtype).cut_vocabulary(chat.tokenizer.get_vocab_size()).to(device)
         examinee = score.Examinee(
-            model, Chat(folder), params.evaluate.max_new_tokens, params.seed, runtime.evaluation_batch_size, bar.update
+            model, chat, params.evaluate.max_new_tokens, params.seed, runtime.evaluation_batch_size, bar.update
         )
         results = score.run(examinee, items)
         score.write(metrics, details, name, split, results)

@@ -6,10 +6,11 @@ from pathlib import Path
 from minimind import checkpoint, config, distributed, hardware, lora
 from minimind.batches import Batches, Source, validation
 from minimind.intake import vocabulary
+from minimind.lora import TuneConfig
 from minimind.model import Decoder
 from minimind.objectives.language import Language, bits_per_byte
 from minimind.rows import Rows
-from minimind.train import TuneConfig, fit
+from minimind.train import fit
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def main(base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, m
         Batches(sources, params.sft.batch_size, params.seed), params.sft, runtime, validate=validate,
         inputs={"parent": base, "data": packed, "replay": replayed, "tokenizer": tokenizer},
         tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,
+        finish=lambda model: lora.merge(model, params.sft.lora),
     )  # fmt: skip
 
 

@@ -42,6 +42,12 @@ def test_hours_follow_the_formula() -> None:
         doctor.hours(1, 1.0, 0.0)
 
 
+def test_epochs_are_taken_for_many_steps() -> None:
+    assert [doctor.num_steps(section) for section in ({"steps": 7}, {"steps": 0, "epochs": 0.5}, {"epochs": 0})] == [
+        7, doctor.MANY_STEPS, 0,
+    ]  # fmt: skip
+
+
 def test_durations_are_said_in_fitting_units() -> None:
     assert [doctor.words(seconds) for seconds in (30, 600, 36_000)] == ["30 s", "10 min", "10.0 h"]
     section = {"steps": 10, "epochs": 0, "batch_size": 4}

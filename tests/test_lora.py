@@ -12,11 +12,11 @@ from toy.training import MODEL, Case, assert_close, ended, run_here, run_there
 
 from minimind import checkpoint, lora, optim
 from minimind.errors import UserError
-from minimind.lora import LoraConfig
+from minimind.lora import LoraConfig, TuneConfig
 from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.objectives.language import Language
-from minimind.train import TrainConfig, TuneConfig
+from minimind.train import TrainConfig
 
 CONFIG = LoraConfig(rank=4, alpha=6.0, targets="q_proj v_proj gate_proj down_proj")
 IDS = torch.randint(300, (2, 40), generator=torch.Generator().manual_seed(3))
@@ -56,9 +56,7 @@ def test_peft_computes_the_same_logits_and_gradients(
     }
     assert len(ours) == 2 * 4 and all(p.grad is None for p in model.parameters() if not p.requires_grad)
 
-    adapter = lora.merge(model, CONFIG)
-    assert adapter is not None
-    checkpoint.save(tmp_path / "tuned", model, tokenizer_folder, {}, more=adapter.write)
+    checkpoint.save(tmp_path / "tuned", model, tokenizer_folder, {}, more=lora.merge(model, CONFIG))
     base = transformers.AutoModelForCausalLM.from_pretrained(parent)
     theirs = peft.PeftModel.from_pretrained(base, tmp_path / "tuned" / "adapter", is_trainable=True)
     logits = theirs(IDS).logits
@@ -97,9 +95,23 @@ def test_interrupted_or_in_two_processes_it_ends_the_same(tmp_path: Path) -> Non
         assert_close(ended(tmp_path, name), whole)
 
 
+@pytest.mark.parametrize(
+    "runtime", [{"compile": "on"}, {"checkpoint_activations": True}, {"dtype": "bfloat16", "kernels": "auto"}]
+)
+def test_every_way_of_training_knows_it(tmp_path: Path, runtime: dict[str, object]) -> None:
+    plain = run_here(Case("plain", lora_rank=2), tmp_path)
+    other = run_here(Case("other", lora_rank=2, runtime=runtime), tmp_path)
+    if "dtype" not in runtime:
+        assert_close(other, plain)
+    for name in plain.weights:
+        if name.endswith(".B"):
+            assert (other.weights[name] - plain.weights[name]).norm() < 0.2 * plain.weights[name].norm(), name
+
+
 def test_experts_are_adapted_too(tmp_path: Path) -> None:
     result = run_here(Case("experts", experts=True, lora_rank=2), tmp_path)
-    assert any(".experts.0.up_proj.parametrizations" in name for name in result.weights)
+    moved = [value.any() for name, value in result.weights.items() if ".experts." in name and name.endswith(".B")]
+    assert len(moved) == 2 * 3 * 3 and all(moved)
     lora.Adapter(CONFIG, {"model.layers.0.mlp.experts.0.up_proj": (torch.ones(1), torch.ones(1))}).write(tmp_path)
     assert not (tmp_path / "adapter").exists(), "peft would find no such matrix"
 

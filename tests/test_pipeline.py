@@ -133,6 +133,9 @@ def test_taken_up_again_it_runs_through(clone: Clone) -> None:
     assert ran(output)[0] == "sft", "what was finished is not run again"
     assert re.search(r"sft: continuing from step [1-9]", output), "what was trained is not trained again"
     assert (clone.root / "metrics/report.html").stat().st_size > 0
+    # The profile smoke adapts the SFT model by LoRA in its DPO.
+    assert (clone.root / "models/dpo/adapter/adapter_config.json").exists()
+    assert not (clone.root / "models/sft/adapter").exists()
     clone.commit("first run")
 
 

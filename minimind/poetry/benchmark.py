@@ -1,7 +1,7 @@
 """The benchmark: items of seven families in turn, on poems that no training data holds, for dev or test.
 
 Only `recall` and `attribute` are about poems of training, since nobody can know an unseen line, or who wrote it: what
-they ask is in no conversation as a question, though in poems that are read and recited. An eighth family, `drawn`, is
+they ask is asked in no conversation, though it is in poems that are read and recited. An eighth family, `drawn`, is
 read off the items of `compose`, answered at temperature 1.
 """
 

@@ -102,7 +102,7 @@ def verify(data: Data, folder: Path) -> Iterator[str]:
                     f"{source.uri}: {change}. {folder / name} still holds the old contents; for the new ones, delete "
                     f"{source.folder}, correct what params.yaml pins, and run `dvc repro --force fetch`"
                 )
-            yield f"{name}: {source.uri} was compared with what is upstream"
+            yield f"{name}: {source.uri} has not changed, as far as can be told"
 
 
 def _parse(data: Data) -> dict[str, list[Source]]:

@@ -37,7 +37,7 @@ def test_the_package_is_noted_and_compared(tmp_path: Path, monkeypatch: pytest.M
     noted = files.read_manifest(tmp_path / "raw/pretrain")["files"]["0-pretrain.jsonl"]["source"]
     assert (noted["uri"], noted["file"]) == ("poetry:pretrain", "poems-1.0.0.tgz")
     lines = list(collection.verify(DATA, tmp_path / "raw"))
-    assert lines[1] == "pretrain: poetry:pretrain was compared with what is upstream"
+    assert lines[1] == "pretrain: poetry:pretrain has not changed, as far as can be told"
     ship(source, "疑是地上霜")
     with pytest.raises(FetchError, match="poetry:pretrain: the SHA-256 of its archive was .*, now it is"):
         list(collection.verify(DATA, tmp_path / "raw"))

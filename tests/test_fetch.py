@@ -307,7 +307,7 @@ def test_wrong_contents_are_refused_and_named(root: Path, remote: Any) -> None:
 def test_a_change_upstream_is_noticed(root: Path, remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bring(root, entry(remote, "small.jsonl"), pinned(remote))
     data: collection.Data = {"sft": [entry(remote, "small.jsonl"), pinned(remote)]}
-    assert [line.split()[-1] for line in collection.verify(data, root / "raw")] == ["written", "upstream", "upstream"]
+    assert [line.split()[-1] for line in collection.verify(data, root / "raw")] == ["written", "told", "told"]
     remote.files["small.jsonl"] = LINES.replace(b"a", b"x")
     with pytest.raises(FetchError, match="small.jsonl: it has changed upstream since it was fetched: its ETag was"):
         list(collection.verify(data, root / "raw"))

@@ -157,5 +157,5 @@ def test_what_can_not_be_read_is_named(maker: Constraints, monkeypatch: pytest.M
     with pytest.raises(UserError, match="no tool to call"):
         constraints.call([])
     monkeypatch.setitem(sys.modules, "llguidance", None)
-    with pytest.raises(UserError, match=r"pip install 'minimind-pipeline\[constraints\]'"):
+    with pytest.raises(UserError, match=r"pip install '.\[constraints\]'"):
         constraints.regex("a")

@@ -81,6 +81,15 @@ def texts(seed: int, count: int) -> Iterator[str]:
         )
 
 
+def assert_same_ids(llama: Llama, ours: Tokenizer, marked: str) -> None:
+    """Of many texts alone, and of each of them in `marked` with its markers."""
+    plain = tokenizer.plain(ours)
+    for text in texts(1, 300):
+        assert llama.tokenize(text) == plain.encode(text).ids, text
+        whole = marked.format(text)
+        assert llama.tokenize(whole, markers=True) == ours.encode(whole).ids, text
+
+
 @pytest.mark.parametrize("isolate", [True, False])
 def test_llama_cpp_cuts_and_merges_the_same(isolate: bool, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     config = TokenizerConfig(vocab_size=512, isolate=isolate, max_bytes=1 << 20, held_out_share=0.1)
@@ -92,12 +101,8 @@ def test_llama_cpp_cuts_and_merges_the_same(isolate: bool, checkpoints: dict[str
     contents = reading.read(tmp_path / "model")
     assert vocabulary.describe(contents).cut == ("smollm" if isolate else "gpt-2")
     gguf.write(contents, tmp_path / "model.gguf")
-    plain = tokenizer.plain(ours)
     with Llama(tmp_path / "model.gguf", 256) as llama:
-        for text in texts(1, 300):
-            assert llama.tokenize(text) == plain.encode(text).ids, text
-            marked = f"<|im_start|>user\n{text}<think>{text}</think><|im_end|>"
-            assert llama.tokenize(marked, markers=True) == ours.encode(marked).ids
+        assert_same_ids(llama, ours, "<|im_start|>user\n{0}<think>{0}</think><|im_end|>")
 
 
 def test_llama_cpp_cuts_as_qwen_does(
@@ -121,10 +126,7 @@ def test_llama_cpp_cuts_as_qwen_does(
     gguf.write(contents, tmp_path / "model.gguf")
     plain = tokenizer.plain(theirs)
     with Llama(tmp_path / "model.gguf", 256) as llama:
-        for text in texts(1, 300):
-            assert llama.tokenize(text) == plain.encode(text).ids, text
-            marked = f"{text}<|im_end|>{text}<|endoftext|>"
-            assert llama.tokenize(marked, markers=True) == theirs.encode(marked).ids, text
+        assert_same_ids(llama, theirs, "{0}<|im_end|>{0}<|endoftext|>")
         parted = unicodedata.normalize("NFD", "né")  # what the note is about
         assert llama.tokenize(parted) != plain.encode(parted).ids == llama.tokenize("né")
 

@@ -73,6 +73,11 @@ def test_the_family_is_a_table_of_estimates(
     assert "share is 0" in capsys.readouterr().err
 
 
+def test_the_family_s_table_in_the_readme_is_what_the_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert "\n".join(doctor.family(doctor.Device())) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_without_profiles_there_is_no_family(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run from the root"):
         list(doctor.family(doctor.Device(), tmp_path))

@@ -17,7 +17,7 @@ import torch
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
-from minimind import config, declarations, files, optim
+from minimind import config, declarations, files, memory, optim
 from minimind.atlas import world
 from minimind.batches import Batches, Source
 from minimind.config import Runtime
@@ -121,6 +121,19 @@ def test_a_training_step_of_the_full_size_is_well_formed(path: Path) -> None:
         recipe.weight_decay,
     )  # fmt: skip
     assert 0 < factor(0, 1000, recipe.schedule, recipe.warmup_steps, recipe.decay_share, 0.0) <= 1
+
+
+@pytest.mark.parametrize("path", [path for path in PROFILES if path.stem.startswith("minimind")], ids=lambda p: p.stem)
+def test_a_step_of_the_family_fits_a_gpu_of_24_gb(path: Path) -> None:
+    """By `memory.training_bytes`, for which a pair of DPO counts as two rows."""
+    params = config.load(PARAMS["pretrain"], path, preset("pretrain", path))
+    values, runtime = config.read(path), config.runtime(path)
+    with torch.device("meta"):
+        model = Decoder(params.model.with_vocabulary(values["tokenizer"]["vocab_size"]), torch.bfloat16)
+    for stage, rows_per_unit in {"pretrain": 1, "sft": 1, "dpo": 2, "distill": 1}.items():
+        rows = runtime.rows_at_once(values[stage]["batch_size"]) * rows_per_unit
+        tokens = rows * values["pack"]["max_seq_len"]
+        assert memory.training_bytes(model, tokens, runtime.checkpoint_activations) < 0.9 * 24e9, stage
 
 
 class Forgetful:

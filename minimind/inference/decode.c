@@ -16,6 +16,11 @@
 #ifdef __AVX512F__
 #include <immintrin.h>
 #endif
+#if defined(__AMX_BF16__) && defined(__linux__)
+#define TILES /* Intel's unit for products of bf16 matrices (AMX) */
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #define LANES 16
 #define BLOCK 64 /* rows of a matrix that lie side by side; a matrix is padded to whole blocks */
@@ -25,6 +30,10 @@
 #else
 #define ROWS 2
 #endif
+#define AHEAD 8192 /* bytes of a matrix between what is used first and what is sent for */
+#define PART 192   /* tokens that go through a matrix together, so that the next cache holds them */
+#define HEADS 4    /* query heads at most that go through keys and values together */
+#define SIDE 16    /* tokens and outputs of the matrix unit's tiles, which take twice as many inputs */
 
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES), aligned(4)));
@@ -55,7 +64,8 @@ typedef struct {
     const Layer *layers;
 } Model;
 
-/* Working memory, N rows each: what a matrix multiplies, fp32 or bf16, and what comes of it. */
+/* Working memory, N rows each: what a matrix multiplies, fp32 or bf16, with rows up to a whole number of SIDE, and
+ * what comes of it. */
 typedef struct {
     void *input;   /* N x max(D, H K, I) */
     float *output; /* N x max(padded (H + 2G) K, padded 2I, padded D) */
@@ -139,9 +149,17 @@ static inline floats multiply(floats sum, const void *weights, long vector, cons
 #endif
 }
 
-/* `rows` tokens by one block: y (rows, BLOCK) = or += x (rows, inputs) · block. */
+/* Bring lines of 64 bytes into the nearest cache. The hardware's own looking ahead ends with each small page. */
+static inline void send_for(const char *from, int lines) {
+    for (int line = 0; line < lines; line++)
+        __builtin_prefetch(from + line * 64);
+}
+
+/* `rows` tokens by one block: y (rows, BLOCK) = or += x (rows, inputs) · block. For every input, or pair of them, it
+ * sends for so many of the lines that begin at `wanted`. */
 static inline __attribute__((always_inline)) void tile(
-    int rows, const void *block, const void *x, long inputs, float *y, long stride, int kind, int add) {
+    int rows, const char *block, const char *x, long inputs, float *y, long stride, int kind, int add,
+    const char *wanted, int lines) {
     const long steps = kind == BF16 ? inputs / 2 : inputs, row_bytes = inputs * (kind == BF16 ? 2 : 4);
     floats sums[ROWS][VECTORS];
     for (int r = 0; r < rows; r++)
@@ -149,27 +167,31 @@ static inline __attribute__((always_inline)) void tile(
             sums[r][v] = (floats){0};
     if (kind == Q8_0)
         for (long group = 0; group < inputs / GROUP; group++) {
-            const char *from = (const char *)block + group * GROUP_BYTES;
+            const char *from = block + group * GROUP_BYTES;
             const bytes *values = (const bytes *)(from + BLOCK * 2);
             floats scale[VECTORS];
             for (int v = 0; v < VECTORS; v++)
                 scale[v] = scaled(((const scales *)from)[v]);
-            for (long k = 0; k < GROUP; k++)
+            for (long k = 0; k < GROUP; k++) {
+                send_for(wanted + (group * GROUP + k) * lines * 64, lines);
 #pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++) {
                     const floats w = widened(values[k * VECTORS + v]) * scale[v];
 #pragma GCC unroll 8
                     for (int r = 0; r < rows; r++)
-                        sums[r][v] += w * ((const float *)((const char *)x + r * row_bytes))[group * GROUP + k];
+                        sums[r][v] += w * ((const float *)(x + r * row_bytes))[group * GROUP + k];
                 }
+            }
         }
     else
-        for (long k = 0; k < steps; k++)
+        for (long k = 0; k < steps; k++) {
+            send_for(wanted + k * lines * 64, lines);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++)
-                    sums[r][v] = multiply(sums[r][v], block, k * VECTORS + v, (const char *)x + r * row_bytes, k, kind);
+                    sums[r][v] = multiply(sums[r][v], block, k * VECTORS + v, x + r * row_bytes, k, kind);
+        }
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < VECTORS; v++) {
             floats *to = (floats *)(y + r * stride + v * LANES);
@@ -178,21 +200,108 @@ static inline __attribute__((always_inline)) void tile(
 }
 
 static inline __attribute__((always_inline)) void tiles(
-    const void *block, const void *x, long inputs, float *y, long stride, long N, int kind, int add) {
+    const char *block, const char *x, long inputs, float *y, long stride, long N, int kind, int add) {
     const long row_bytes = inputs * (kind == BF16 ? 2 : 4);
-    for (long n = 0; n < N; n += ROWS) {
-        const char *from = (const char *)x + n * row_bytes;
+    const long passes = (N + ROWS - 1) / ROWS, steps = kind == BF16 ? inputs / 2 : inputs;
+    const int block_lines = kind == Q8_0 ? 1 : BLOCK * 4 / 64; /* for each step, but for Q8_0's scales */
+    const int share = passes > 2 ? (block_lines + passes - 2) / (passes - 1) : 0;
+    const char *next = block + block_bytes(inputs, kind);
+    long rows;
+    for (long n = 0, pass = 0; n < N; n += rows, pass++) {
+        const char *from = x + n * row_bytes, *wanted = block + AHEAD;
         float *to = y + n * stride;
-        switch (N - n < ROWS ? N - n : ROWS) {
-        case 1: tile(1, block, from, inputs, to, stride, kind, add); break;
-        case 2: tile(2, block, from, inputs, to, stride, kind, add); break;
+        int lines = block_lines;
+        if (pass > 0) { /* the block is here, and the next one may come meanwhile */
+            wanted = next + (pass - 1) * steps * share * 64;
+            lines = (pass - 1) * share < block_lines ? share : 0;
+        }
+        rows = (N - n + passes - pass - 1) / (passes - pass); /* nearly equal: a pass of few is slow for its size */
+        switch (rows) {
+        case 1: tile(1, block, from, inputs, to, stride, kind, add, wanted, lines); break;
+        case 2: tile(2, block, from, inputs, to, stride, kind, add, wanted, lines); break;
 #if ROWS > 2
-        case 3: tile(3, block, from, inputs, to, stride, kind, add); break;
-        case 4: tile(4, block, from, inputs, to, stride, kind, add); break;
-        case 5: tile(5, block, from, inputs, to, stride, kind, add); break;
-        case 6: tile(6, block, from, inputs, to, stride, kind, add); break;
+        case 3: tile(3, block, from, inputs, to, stride, kind, add, wanted, lines); break;
+        case 4: tile(4, block, from, inputs, to, stride, kind, add, wanted, lines); break;
+        case 5: tile(5, block, from, inputs, to, stride, kind, add, wanted, lines); break;
+        case 6: tile(6, block, from, inputs, to, stride, kind, add, wanted, lines); break;
 #endif
         }
+    }
+}
+
+#ifdef TILES
+static int permitted;
+
+/* Linux gives a process the unit's registers when it asks for them. */
+__attribute__((constructor)) static void ask(void) {
+    const long request = 0x1023, registers = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    permitted = syscall(SYS_arch_prctl, request, registers) == 0;
+}
+
+static int on_tiles(int kind, long inputs) { return kind == BF16 && permitted && inputs % (2 * SIDE) == 0; }
+
+static void configure(void) {
+    struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } shape = {.palette = 1};
+    for (int t = 0; t < 8; t++)
+        shape.bytes[t] = 64, shape.rows[t] = SIDE;
+    _tile_loadconfig(&shape);
+}
+
+static inline void send_for_rows(const char *weights, int from, int first) {
+    for (int row = from; first && row < from + SIDE / 4; row++)
+        send_for(weights + AHEAD + row * BLOCK * 4, BLOCK * 4 / 64);
+}
+
+/* SIDE tokens by one block, in bf16. x has so many rows, of which the first `rows` are tokens; y has those only. */
+static inline __attribute__((always_inline)) void tile_row(
+    const char *block, const char *x, long inputs, float *y, long stride, long rows, int add, int first) {
+    float sums[SIDE][BLOCK];
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (long k = 0; k < inputs; k += 2 * SIDE) {
+        const char *weights = block + k * BLOCK * 2;
+        _tile_loadd(4, x + k * 2, inputs * 2);
+        _tile_loadd(5, weights, BLOCK * 4);
+        _tile_dpbf16ps(0, 4, 5);
+        send_for_rows(weights, 0, first);
+        _tile_loadd(6, weights + 64, BLOCK * 4);
+        _tile_dpbf16ps(1, 4, 6);
+        send_for_rows(weights, 4, first);
+        _tile_loadd(7, weights + 128, BLOCK * 4);
+        _tile_dpbf16ps(2, 4, 7);
+        send_for_rows(weights, 8, first);
+        _tile_loadd(5, weights + 192, BLOCK * 4);
+        _tile_dpbf16ps(3, 4, 5);
+        send_for_rows(weights, 12, first);
+    }
+    _tile_stored(0, sums[0], BLOCK * 4);
+    _tile_stored(1, sums[0] + SIDE, BLOCK * 4);
+    _tile_stored(2, sums[0] + 2 * SIDE, BLOCK * 4);
+    _tile_stored(3, sums[0] + 3 * SIDE, BLOCK * 4);
+    for (long r = 0; r < rows; r++)
+        for (int v = 0; v < VECTORS; v++) {
+            floats *to = (floats *)(y + r * stride + v * LANES), sum = *(floats *)(sums[r] + v * LANES);
+            *to = add ? *to + sum : sum;
+        }
+}
+#endif
+
+/* y (N, stride) = or += x (N, inputs) · block. */
+static inline void multiply_block(
+    const char *block, const char *x, long inputs, float *y, long stride, long N, int kind, int add) {
+#ifdef TILES
+    if (on_tiles(kind, inputs)) {
+        for (long n = 0; n < N; n += SIDE)
+            tile_row(block, x + n * inputs * 2, inputs, y + n * stride, stride, N - n < SIDE ? N - n : SIDE, add, n == 0);
+        return;
+    }
+#endif
+    switch (kind) { /* with the kind as a constant the loops become three */
+    case FLOAT: tiles(block, x, inputs, y, stride, N, FLOAT, add); break;
+    case BF16: tiles(block, x, inputs, y, stride, N, BF16, add); break;
+    case Q8_0: tiles(block, x, inputs, y, stride, N, Q8_0, add); break;
     }
 }
 
@@ -200,16 +309,23 @@ static inline __attribute__((always_inline)) void tiles(
 static void multiply_matrix(
     const void *matrix, long outputs, const void *x, long inputs, float *y, long stride, long N, int kind, int add) {
     const long blocks = (outputs + BLOCK - 1) / BLOCK, size = block_bytes(inputs, kind);
-#pragma omp for schedule(static)
-    for (long b = 0; b < blocks; b++) {
-        const char *block = (const char *)matrix + b * size;
-        float *to = y + b * BLOCK;
-        switch (kind) { /* with the kind as a constant the loops become three */
-        case FLOAT: tiles(block, x, inputs, to, stride, N, FLOAT, add); break;
-        case BF16: tiles(block, x, inputs, to, stride, N, BF16, add); break;
-        case Q8_0: tiles(block, x, inputs, to, stride, N, Q8_0, add); break;
-        }
+    const long row_bytes = inputs * (kind == BF16 ? 2 : 4);
+#ifdef TILES
+    if (on_tiles(kind, inputs))
+        configure();
+#endif
+    for (long n = 0; n < N; n += PART) {
+        const long rows = N - n < PART ? N - n : PART;
+#pragma omp for schedule(static) nowait
+        for (long b = 0; b < blocks; b++)
+            multiply_block((const char *)matrix + b * size, (const char *)x + n * row_bytes, inputs,
+                           y + n * stride + b * BLOCK, stride, rows, kind, add);
     }
+#ifdef TILES
+    if (on_tiles(kind, inputs))
+        _tile_release();
+#endif
+#pragma omp barrier
 }
 
 static inline float norm_scale(const float *x, long n, float eps) {
@@ -258,54 +374,80 @@ static void enter(const Model *m, const Layer *layer, float *qkv, long slot, lon
     }
 }
 
-/* Attention of one query head (K,) over the first `length` entries of one cache. scores: room for S floats. */
+/* Attention of `heads` query heads (heads, K) that share one cache, over its first `length` entries. scores: room for
+ * as many times S floats. */
 static inline __attribute__((always_inline)) void attend(
-    const float *query, const void *keys, long first_key, const void *values, long first_value, long length, long K,
-    float *scores, void *out, long first_out, int half, int out_half) {
-    const long blocks = (length + LANES - 1) / LANES, wide = padded(K, LANES);
+    int heads, const float *query, const void *keys, long first_key, const void *values, long first_value, long length,
+    long K, long S, float *scores, void *out, long first_out, int half, int out_half) {
+    const long blocks = (length + LANES - 1) / LANES, wide = padded(K, LANES), size = half ? 2 : 4;
     const float scale = 1.0f / sqrtf(K);
-    float largest = -INFINITY, total = 0;
+    float shares[HEADS];
     for (long b = 0; b < blocks; b++) {
-        floats even = {0}, odd = {0};
+        floats even[HEADS] = {0}, odd[HEADS] = {0};
         for (long i = 0; i < K; i += 2) {
-            even += load(keys, first_key + (b * K + i) * LANES, half) * query[i];
-            odd += load(keys, first_key + (b * K + i + 1) * LANES, half) * query[i + 1];
+            const floats key = load(keys, first_key + (b * K + i) * LANES, half);
+            const floats next = load(keys, first_key + (b * K + i + 1) * LANES, half);
+            for (long entry = i; entry < i + 2; entry++) { /* of the next keys, and of the values beside these */
+                __builtin_prefetch((const char *)keys + (first_key + ((b + 1) * K + entry) * LANES) * size);
+                __builtin_prefetch((const char *)values + (first_value + (b * wide + entry) * LANES) * size);
+            }
+#pragma GCC unroll 4
+            for (int h = 0; h < heads; h++) {
+                even[h] += key * query[h * K + i];
+                odd[h] += next * query[h * K + i + 1];
+            }
         }
-        *(floats *)(scores + b * LANES) = (even + odd) * scale;
+        for (int h = 0; h < heads; h++)
+            *(floats *)(scores + h * S + b * LANES) = (even[h] + odd[h]) * scale;
     }
+    for (int h = 0; h < heads; h++) {
+        float *own = scores + h * S, largest = -INFINITY, total = 0;
 #pragma omp simd reduction(max : largest)
-    for (long s = 0; s < length; s++)
-        largest = scores[s] > largest ? scores[s] : largest;
+        for (long s = 0; s < length; s++)
+            largest = own[s] > largest ? own[s] : largest;
 #pragma omp simd reduction(+ : total)
-    for (long s = 0; s < length; s++) {
-        scores[s] = exponential(scores[s] - largest);
-        total += scores[s];
+        for (long s = 0; s < length; s++) {
+            own[s] = exponential(own[s] - largest);
+            total += own[s];
+        }
+        shares[h] = 1.0f / total;
     }
-    const float share = 1.0f / total;
     for (long i = 0; i < wide; i += LANES) {
-        floats even = {0}, odd = {0};
+        floats even[HEADS] = {0}, odd[HEADS] = {0};
         long s = 0;
         for (; s + 1 < length; s += 2) {
-            even += load(values, first_value + s * wide + i, half) * scores[s];
-            odd += load(values, first_value + (s + 1) * wide + i, half) * scores[s + 1];
+            const floats value = load(values, first_value + s * wide + i, half);
+            const floats next = load(values, first_value + (s + 1) * wide + i, half);
+#pragma GCC unroll 4
+            for (int h = 0; h < heads; h++) {
+                even[h] += value * scores[h * S + s];
+                odd[h] += next * scores[h * S + s + 1];
+            }
         }
-        if (s < length)
-            even += load(values, first_value + s * wide + i, half) * scores[s];
-        floats mixed = (even + odd) * share;
-        for (long lane = 0; lane < LANES && i + lane < K; lane++)
-            store(out, first_out + i + lane, mixed[lane], out_half);
+        if (s < length) {
+            const floats value = load(values, first_value + s * wide + i, half);
+#pragma GCC unroll 4
+            for (int h = 0; h < heads; h++)
+                even[h] += value * scores[h * S + s];
+        }
+        for (int h = 0; h < heads; h++) {
+            const floats mixed = (even[h] + odd[h]) * shares[h];
+            for (long lane = 0; lane < LANES && i + lane < K; lane++)
+                store(out, first_out + h * K + i + lane, mixed[lane], out_half);
+        }
     }
 }
 
 /* Run N tokens through the model. Token n stands at positions[n] of the sequence in slots[n]; whatever comes before it
  * in that sequence must have been entered earlier or stand in this call too. x (N, padded D) holds the tokens'
  * embeddings and is used up. logits (R, padded V) receives those of the tokens `wanted`, of which there are R. scores:
- * S floats for every thread. */
+ * HEADS · S floats for every thread. */
 void forward(
     const Model *m, long N, float *x, const int64_t *slots, const int64_t *positions, long R, const int64_t *wanted,
     float *logits, const Scratch *scratch, float *scores, long num_threads) {
     const long D = m->D, K = m->K, queries = m->H * K, heads = queries + 2 * m->G * K;
     const long x_stride = padded(D, BLOCK), qkv_stride = padded(heads, BLOCK), inner_stride = padded(2 * m->I, BLOCK);
+    const long together = m->H / m->G % 4 == 0 ? 4 : m->H / m->G % 2 == 0 ? 2 : 1;
     const int kind = (int)m->kind, half = kind == BF16;
     void *input = scratch->input;
     float *output = scratch->output;
@@ -328,16 +470,22 @@ void forward(
             enter(m, layer, output + n * qkv_stride, slots[n], positions[n]);
 #pragma omp for schedule(dynamic, 1) collapse(2)
         for (long n = 0; n < N; n++)
-            for (long h = 0; h < m->H; h++) {
+            for (long h = 0; h < m->H; h += together) {
                 const long cache = slots[n] * m->G + h / (m->H / m->G);
                 const float *query = output + n * qkv_stride + h * K;
-                float *own = scores + omp_get_thread_num() * padded(m->S, LANES);
+                float *own = scores + omp_get_thread_num() * HEADS * m->S;
                 const long key = cache * m->S * K, value = cache * m->S * padded(K, LANES), out = n * queries + h * K;
                 const long length = positions[n] + 1;
-                if (m->half)
-                    attend(query, layer->keys, key, layer->values, value, length, K, own, input, out, 1, half);
-                else
-                    attend(query, layer->keys, key, layer->values, value, length, K, own, input, out, 0, half);
+#define ATTEND(heads, half, out_half)                                                                                 \
+    attend(heads, query, layer->keys, key, layer->values, value, length, K, m->S, own, input, out, half, out_half)
+                switch (together * 2 + m->half) { /* with these as constants the sums stay in registers */
+                case 2: ATTEND(1, 0, 0); break;
+                case 3: ATTEND(1, 1, half); break;
+                case 4: ATTEND(2, 0, 0); break;
+                case 5: ATTEND(2, 1, half); break;
+                case 8: ATTEND(4, 0, 0); break;
+                case 9: ATTEND(4, 1, half); break;
+                }
             }
         multiply_matrix(layer->out, D, input, queries, x, x_stride, N, kind, 1);
 #pragma omp for schedule(static)

@@ -19,7 +19,7 @@ from minimind import native
 from minimind.errors import UserError
 from minimind.model import Decoder, Layer
 
-LANES, BLOCK, GROUP = 16, 64, 32  # as in decode.c
+LANES, BLOCK, GROUP, HEADS = 16, 64, 32, 4  # as in decode.c
 HUGE_PAGE, ALIGNMENT = 2 << 20, 64  # bytes
 
 
@@ -181,14 +181,14 @@ class Sequences:
         self._alive = (keys, values, layers)  # the library knows them by address only
         self._input_width = max(D, H * K, config.intermediate_size)
         self._output_width = max(_padded(n) for n in (D, (H + 2 * G) * K, 2 * config.intermediate_size))
-        self._scores = torch.empty(torch.get_num_threads(), S)
+        self._scores = torch.empty(torch.get_num_threads(), HEADS, S)
         self._room = 0
         self._reserve(slots)
 
     def _reserve(self, num_tokens: int) -> None:
         if num_tokens > self._room:
             self._room = num_tokens
-            self._input = torch.empty(num_tokens, self._input_width)
+            self._input = torch.zeros(num_tokens + -num_tokens % LANES, self._input_width)
             self._output = torch.empty(num_tokens, self._output_width)
             self._scratch = _Scratch(self._input.data_ptr(), self._output.data_ptr())
 

@@ -17,6 +17,7 @@ CONFIGS = {
     "qwen3": QWEN3,
     "llama": replace(QWEN3, qk_norm=False, tie_word_embeddings=False, rope_theta=1e6, num_key_value_heads=1),
     "wide": replace(QWEN3, hidden_size=72, head_dim=32, num_attention_heads=8, intermediate_size=200),
+    "tiles": replace(QWEN3, hidden_size=64, head_dim=32, num_key_value_heads=4, intermediate_size=96),  # whole tiles
     "quantised": replace(QWEN3, head_dim=32, intermediate_size=64, tie_word_embeddings=False),
     "moe": replace(QWEN3, use_moe=True, num_experts_per_tok=2, moe_intermediate_size=24),
 }

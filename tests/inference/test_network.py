@@ -27,7 +27,10 @@ def whole(model: Decoder, ids: list[int]) -> Tensor:
 
 ROUNDINGS = ((torch.float32, 1e-4), (torch.bfloat16, 0.6))
 CASES = [
-    (name, form, *rounding) for name in ("qwen3", "llama", "wide") for form in (Fused, Plain) for rounding in ROUNDINGS
+    (name, form, *rounding)
+    for name in ("qwen3", "llama", "wide", "tiles")
+    for form in (Fused, Plain)
+    for rounding in ROUNDINGS
 ]
 
 
@@ -62,10 +65,11 @@ def test_logits_are_those_of_the_whole_sequence(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["wide", "tiles"])
 def test_company_portions_and_threads_change_no_bit(
-    dtype: torch.dtype, decoder: Callable[..., Decoder], prompts: Callable[..., list[list[int]]]
+    name: str, dtype: torch.dtype, decoder: Callable[..., Decoder], prompts: Callable[..., list[list[int]]]
 ) -> None:
-    weights = kernel.Weights(decoder("wide", dtype))
+    weights = kernel.Weights(decoder(name, dtype))
     texts = prompts(60, 60, 60, 60, 60, 60, 60, 60)
     one_by_one = []
     for text in texts:

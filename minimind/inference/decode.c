@@ -314,9 +314,11 @@ static void multiply_matrix(
     if (on_tiles(kind, inputs))
         configure();
 #endif
+    /* A few tokens: to each thread one stretch of memory. Many: blocks as threads are free, on a shared processor. */
+    const long turn = N > PART ? 1 : (blocks + omp_get_num_threads() - 1) / omp_get_num_threads();
     for (long n = 0; n < N; n += PART) {
         const long rows = N - n < PART ? N - n : PART;
-#pragma omp for schedule(static) nowait
+#pragma omp for schedule(dynamic, turn) nowait
         for (long b = 0; b < blocks; b++)
             multiply_block((const char *)matrix + b * size, (const char *)x + n * row_bytes, inputs,
                            y + n * stride + b * BLOCK, stride, rows, kind, add);

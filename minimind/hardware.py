@@ -31,6 +31,7 @@ def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
         raise UserError(f"runtime.device is {name}, which this machine or this torch lacks; it has {there}")
     if name == "cpu":
         _keep_memory()
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")  # of 1,024 shapes, megabytes each
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     # Vanishing softmax tails become denormal numbers, which cost a CPU up to a hundred times as much. Threads

@@ -39,6 +39,8 @@ from minimind.rows import MAX_ROW_LENGTH, RowWriter
 from minimind.shards import SPLITS, Documents, Recipe, Shard
 
 NUM_EXAMPLES = 3  # bad lines quoted when a stage fails
+KEPT = 1  # unfinished runs with other settings whose shards are kept
+_claimed: set[Path] = set()  # folders of shards that this process holds
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,10 @@ def pack(
             merge.add(shard, *shards.load(result))
         merge.quarantine.close(raw.name, merge.lines.total(), config.max_quarantine_share, kept)
         if not merge.tallies["train"]["documents"]:
-            raise PackError(f"{raw.name}: {merge.lines.total()} lines leave nothing to train on: bring more data")
+            raise PackError(
+                f"{raw.name}: {merge.lines.total()} lines leave nothing to train on: data.{raw.name} in params.yaml "
+                "has to bring more"
+            )
     statistics = merge.statistics(epochs)
     lengths = {split: _by_length(tally) for split, tally in merge.tallies.items()}
     files.write_json(out / "statistics.json", {**statistics, "documents_up_to_length": lengths})
@@ -154,12 +159,21 @@ def _key(recipe: Recipe, sources: Sequence[Path]) -> str:
 
 
 def _claim(base: Path, key: str) -> Path:
-    """The folder for this key, held by this process; those of other keys that nobody holds are removed."""
-    for other in base.iterdir() if base.is_dir() else ():
-        if other.name != key and not process.locked(other / "lock"):
-            shutil.rmtree(other)
+    """The folder for this key, held by this process; of the others that nobody holds the newest KEPT stay."""
+    others = [path for path in base.iterdir() if path.name != key] if base.is_dir() else []
+    unheld = [path for path in others if not process.locked(path / "lock")]
+    for other in sorted(unheld, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
+        shutil.rmtree(other, ignore_errors=True)  # another process may be at it too
     process.lock(base / key / "lock")
+    _claimed.add(base / key)
     return base / key
+
+
+def forget(scratch: Path, data_set: str) -> None:
+    """Remove the shards of a data set that this process has left in `scratch`; those of other processes stay."""
+    for folder in [folder for folder in _claimed if folder.parent == scratch.resolve() / data_set]:
+        shutil.rmtree(folder)
+        _claimed.remove(folder)
 
 
 class Merge:

@@ -271,9 +271,7 @@ class Launched:
     tokens: int
     limit: float  # a gradient's norm above it is a spike
     names: list[str]  # of the sums
-    numbers: Callable[
-        [], list[float]
-    ]  # sums over the batch, processes asked to stop, gradient norm, once they are here
+    numbers: Callable[[], list[float]]  # waits for the sums over the batch, processes asked to stop, gradient norm
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:

@@ -1,12 +1,11 @@
 """Stage pack: clean data sets → rows of tokens."""
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from minimind import config, files, pool, process
-from minimind.packing import PackConfig, pack
+from minimind.packing import PackConfig, forget, pack
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ def main(pretrain: Path, sft: Path, dpo: Path, tokenizer: Path, out: Path, metri
             statistics[raw.name] = pack(raw, tokenizer, params.pack, folder / raw.name, workers, scratch, kept)
     files.write_json(metrics, statistics)
     for data_set in statistics:  # all is packed: nothing to be resumed
-        shutil.rmtree(scratch / data_set)
+        forget(scratch, data_set)
 
 
 if __name__ == "__main__":

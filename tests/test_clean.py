@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from minimind import config, corpus
-from minimind.cleaning import collection, page
+from minimind import config, corpus, files
+from minimind.cleaning import collection, duplicates, page
 from minimind.cleaning.collection import Cleaned, CleanError
 from minimind.cleaning.settings import DATA_SETS, CleanConfig
 from minimind.pool import Local
@@ -161,6 +161,29 @@ def test_near_duplicates_are_those_that_share_most_of_their_shingles(tmp_path: P
     assert removed(tmp_path, "pretrain") == [(21, "near duplicate")]
 
 
+def test_lower_similarities_take_more_bands() -> None:
+    assert [duplicates.bands(similarity) for similarity in (1.0, 0.8, 0.7, 0.5, 0.0)] == [16, 16, 32, 64, 64]
+
+
+def test_duplicates_are_found_across_files(tmp_path: Path) -> None:
+    *raws, benchmark = write(tmp_path / "raw", {"pretrain": [{"text": PROSE.format(n=7)}, {"text": "x"}]})
+    lines = [json.dumps({"text": text}) for text in ("y", "z", PROSE.format(n=7))]
+    (raws[0] / "b.jsonl").write_text("\n".join(lines) + "\n")
+    settings = replace(FULL, max_removed_share=1.0, length="off", quality="off", near_duplicates="off")
+    collection.clean(raws, benchmark, settings, 1, tmp_path / "out", tmp_path)
+    (entry,) = map(json.loads, (tmp_path / "out/removed/pretrain.jsonl").read_text().splitlines())
+    assert (entry["file"], entry["line"], entry["detail"]) == ("b.jsonl", 3, "of a.jsonl:1")
+    assert (tmp_path / "out/pretrain/b.jsonl").read_bytes().count(b"\n") == 2
+
+
+def test_too_little_memory_for_near_duplicates_is_said_beforehand(tmp_path: Path) -> None:
+    *raws, benchmark = write(tmp_path / "raw", {"pretrain": [{"text": "x"}]})
+    files.write_manifest(raws[0], details={"a.jsonl": {"lines": 10**12}})
+    with pytest.raises(CleanError, match=r"pretrain: .* among 1,000,000,000,000 documents .* out of clean.near_dupl"):
+        collection.clean(raws, benchmark, FULL, 1, tmp_path / "out", tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
 class Deadly(Local):
     """Loses a worker, as when memory is short."""
 
@@ -209,6 +232,13 @@ def test_edits_reach_texts_and_leave_tool_calls_alone(tmp_path: Path) -> None:
     assert kept[0]["content"] == "Café?"
     assert kept[1] == message | {"content": "写信给 [email]\n或 [phone number]。"}
     assert dict(cleaned.funnels["sft"].edits) == {"normalised": 1, "control": 1, "redacted": 1}
+
+
+def test_the_list_of_what_was_removed_is_redacted_too(tmp_path: Path) -> None:
+    turn = {"role": "user", "content": "x" * 295 + "13812345678"}
+    run(tmp_path, {"sft": [{"conversations": [turn]}]}, replace(FULL, redact="all"))
+    (line,) = (tmp_path / "out/removed/sft.jsonl").read_text().splitlines()
+    assert "138" not in line and json.loads(line)["rule"] == "turns"
 
 
 @pytest.mark.parametrize("calls", ["[]", "", [], None])

@@ -325,6 +325,15 @@ def test_a_change_upstream_is_noticed(root: Path, remote: Any, monkeypatch: pyte
         list(collection.verify(data, root / "raw"))
 
 
+def test_what_has_gone_upstream_can_be_pinned(root: Path, remote: Any) -> None:
+    bring(root, entry(remote, "small.jsonl"))
+    del remote.files["small.jsonl"]
+    with pytest.raises(FetchError, match="404.*Contents of before are in .*: to keep them, pin them with `sha256: "):
+        bring(root, entry(remote, "small.jsonl"))
+    kept = {**entry(remote, "small.jsonl"), "sha256": hashlib.sha256(LINES).hexdigest()}
+    assert bring(root, kept) == {"0-small.jsonl": LINES}
+
+
 def test_without_a_network_it_says_what_to_do_and_a_copied_file_is_taken(root: Path, remote: Any) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
         port = closed.server_address[1]

@@ -1,6 +1,8 @@
 """Packing: every token of every document once, nothing across a boundary, bad lines accounted for."""
 
+import fcntl
 import json
+import os
 import random
 import shutil
 from collections import Counter
@@ -17,7 +19,7 @@ from minimind.chat import Chat
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
 from minimind.mixture import Mixture, Portion
-from minimind.packing import PackConfig, PackError, pack
+from minimind.packing import PackConfig, PackError, forget, pack
 from minimind.pool import Local, Pool
 from minimind.rows import Rows, RowWriter
 from minimind.tokenizer import BOS, EOS
@@ -380,6 +382,21 @@ def test_an_interrupted_run_goes_on_with_what_is_finished(tmp_path, tokenizer_fo
     out, _ = pack_folder(raw, tokenizer_folder, Watched(1), max_quarantine_share=0.2)
     assert asked == list(done.values())
     assert bytes_of(out) == bytes_of(through)
+
+
+def test_shards_of_other_processes_stay(tmp_path, tokenizer_folder):
+    """As when `dvc exp run --temp` packs beside `dvc repro`; of what nobody holds the newest stays."""
+    raw, scratch = mixed(tmp_path), tmp_path / "scratch"
+    for age, name in enumerate(("new", "old", "held")):
+        (scratch / "sft" / name).mkdir(parents=True)
+        (scratch / "sft" / name / "lock").touch()
+        os.utime(scratch / "sft" / name, (1e9 - age, 1e9 - age))
+    with (scratch / "sft/held/lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        pack_folder(raw, tokenizer_folder, max_quarantine_share=0.2)
+        assert len(list((scratch / "sft").iterdir())) == 3
+        forget(scratch, "sft")
+        assert {path.name for path in (scratch / "sft").iterdir()} == {"new", "held"}
 
 
 def test_another_mixture_takes_up_no_shard_of_the_one_before(tmp_path, tokenizer_folder):

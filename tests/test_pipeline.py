@@ -186,5 +186,7 @@ def test_another_model_may_be_the_base(clone: Clone) -> None:
     assert lineage["inputs"]["parent"] == files.sha256(base / files.MANIFEST)
     assert (clone.root / "metrics/curves/pretrain.tsv").read_text(encoding="utf-8").startswith("step\ttokens\tvalid")
 
+    clone.dvc("exp", "run", "--set-param", "sft.steps=0", "--set-param", "dpo.steps=0", "distill")
+    assert files.sha256(clone.root / "models/dpo/model.safetensors") == trained, "the teacher is the base itself"
     clone.dvc("exp", "run", "--set-param", "pretrain.steps=2", "pretrain")
     assert files.sha256(model / "model.safetensors") != trained

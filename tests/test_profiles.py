@@ -213,7 +213,11 @@ def minimind_files() -> dict[str, bytes]:
     singles = [chat["conversations"][-2:] for chat in chats if chat["conversations"][-2]["role"] == "user"]
     turns = [{"history": [["Hello.", "Hello!"]] if number % 2 else [], "q": q["content"], "a": a["content"]}
              for number, (q, a) in enumerate(singles)]  # fmt: skip
-    pretrain = dict.fromkeys(("pretrain_t2t", "pretrain_t2t_mini", "pretrain_hq"), lines(texts))
+    marked = [
+        {"text": " ".join(f"<|im_start|>{r['text']}<|im_end|>" for r in pair)}
+        for pair in zip(texts[::2], texts[1::2], strict=True)
+    ]
+    pretrain = dict.fromkeys(("pretrain_t2t", "pretrain_t2t_mini"), lines(texts)) | {"pretrain_hq": lines(marked)}
     sft = ("sft_t2t", "sft_t2t_mini", "sft_mini_512", "sft_512", "sft_1024", "r1_mix_1024")
     talks = {name: lines([*world.generate("sft", 150, seed), special]) for seed, name in enumerate(sft, 2)}
     made = {**pretrain, **talks, "dpo": lines(pairs), "rlaif": lines(asked)}
@@ -253,6 +257,7 @@ def test_from_the_hub_to_a_first_step(
     for name in ("fetch", "clean", "tokenizer", "pack"):
         if name in stages:
             import_module(f"stages.{name}").main(*map(Path, declarations.arguments(stages[name])))
+    assert "<|im_" not in "".join(file.read_text("utf-8") for file in Path("data/clean/pretrain").glob("*.jsonl"))
     for data_set in ("pretrain", "sft", "dpo"):
         assert len(Rows.open(Path("data/packed") / data_set, "train")) >= 4
         raw = files.verify_manifest(Path("data/raw") / data_set)["files"]

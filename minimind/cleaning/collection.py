@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import orjson
+import psutil
 from tqdm import tqdm
 
 from minimind import corpus, files
@@ -28,8 +29,11 @@ from minimind.pool import Local, Pool
 REMOVED = "removed"  # folder of the lists of what was removed
 
 
+BYTES_A_DOCUMENT = 1500  # of memory, where near duplicates are looked for
+
+
 class CleanError(UserError):
-    """More was removed than the settings allow; the message says by which rules, and where the list is."""
+    """More was removed than the settings allow, or memory won't suffice; the message says what to do."""
 
 
 @dataclass
@@ -79,9 +83,11 @@ def clean(
     """Clean the data sets `raws`, folders with the names of DATA_SETS, into folders of those names within `out`.
 
     Files keep their names. `out`/removed/<data set>.jsonl lists every removed line: file and line of the raw data,
-    rule, detail, bytes, excerpt. Raises CleanError if more than max_removed_share of a data set is removed; the list
-    is then copied into the folder `evidence`, since `out` does not outlive a failed stage.
+    rule, detail, bytes, excerpt. Raises CleanError beforehand if near duplicates need more memory than is free, and
+    if more than max_removed_share of a data set is removed; the list is then copied into the folder `evidence`, since
+    `out` does not outlive a failed stage.
     """
+    _check_memory(raws, config)
     compares = any(config.on("decontaminate", raw.name) for raw in raws)
     recipe = Recipe(config, benchmark.resolve() if compares else None)
     index = shards.cleaner(recipe).index
@@ -191,6 +197,19 @@ class _Merge:
         """File and line of the raw data for a line of the data set, both from 1 up."""
         file = bisect_right(self.begins, number - 1) - 1
         return self.names[file], number - self.begins[file]
+
+
+def _check_memory(raws: Sequence[Path], config: CleanConfig) -> None:
+    free = psutil.virtual_memory().available
+    for raw in raws:
+        if config.on("near_duplicates", raw.name) and (raw / files.MANIFEST).is_file():
+            lines = sum(entry.get("lines", 0) for entry in files.read_manifest(raw)["files"].values())
+            if (needed := lines * BYTES_A_DOCUMENT) > free:
+                raise CleanError(
+                    f"{raw.name}: to find near duplicates among {lines:,} documents takes about {needed / 1e9:.1f} GB "
+                    f"of memory, and {free / 1e9:.1f} GB are free: leave {raw.name} out of clean.near_duplicates, or "
+                    "clean on a larger machine"
+                )
 
 
 def _check(funnel: Funnel, name: str, config: CleanConfig, out: Path, evidence: Path) -> None:

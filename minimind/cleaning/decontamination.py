@@ -7,6 +7,7 @@ is wording of the benchmark, not its content, and does not count. An item may li
 asks holds something that training data may share, such as the heading of a poem.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from minimind import files
 from minimind.cleaning import units
 from minimind.cleaning.units import Hashes
+from minimind.errors import UserError
 
 MOST_ITEMS = 10
 
 
 def texts(item: dict[str, Any]) -> list[str]:
-    """An item's `passages`, or else what it asks, together with its right answer where it has choices."""
+    """An item's `passages`, or else all that it asks, together with its right answer where it has choices."""
     if "passages" in item:
         return list(item["passages"])
     if "choices" in item:
         return [item["context"] + item["choices"][item["answer"]], item["context"]]
-    asked = [message for message in item.get("messages", []) if message.get("role") == "user"]
-    return [message["content"] for message in asked[-1:]]
+    return [message["content"] for message in item.get("messages", []) if message.get("role") == "user"]
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,19 @@ class Index:
 
     @classmethod
     def read(cls, benchmark: Path, ngram_words: int, ngram_han: int) -> "Index":
-        """Of every split in the folder `benchmark`."""
-        items = [item for path in sorted(benchmark.glob("*.jsonl")) for item in files.read_jsonl(path)]
+        """Of every split in the folder `benchmark`. Raises UserError naming the line that is no item."""
+        items = []
+        for path in sorted(benchmark.glob("*.jsonl")):
+            for number, line in enumerate(path.read_bytes().splitlines(), 1):
+                try:
+                    items.append(json.loads(line))
+                    assert all(isinstance(text, str) for text in texts(items[-1]))
+                except (ValueError, KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
+                    raise UserError(
+                        f"{path}:{number} is no item of a benchmark, with `messages`, or `context`, `choices` and the "
+                        f"number of the `answer` ({type(error).__name__}: {error}): mend it at its source, which "
+                        "data.benchmark in params.yaml names"
+                    ) from error
         return cls(items, ngram_words, ngram_han)
 
     def find(self, documents: Sequence[str]) -> str | None:

@@ -16,7 +16,9 @@ from rensa import RMinHash, RMinHashLSH
 from minimind.cleaning import units
 
 SHINGLE = 5  # units
-PERMUTATIONS, BANDS, SEED = 128, 16, 1  # of a similarity of 0.8, 95% share a band; of 0.7, 61%
+PERMUTATIONS, SEED = 128, 1
+BANDS = (16, 32, 64)  # of the signature; more of them find what is less alike, and more that is not
+SHARING = 0.9  # of the documents of just the similarity that counts share a band, or more
 CHANCE = 1 / 256  # that bytes of different minima agree
 
 Digest = bytes
@@ -37,6 +39,12 @@ def signatures(documents: Sequence[Sequence[str]]) -> list[RMinHash | None]:
     return [next(computed) if row else None for row in shingles]
 
 
+def bands(similarity: float) -> int:
+    """The fewest bands of which documents of this similarity share one with a probability of SHARING."""
+    enough = (number for number in BANDS if 1 - (1 - similarity ** (PERMUTATIONS // number)) ** number >= SHARING)
+    return next(enough, BANDS[-1])
+
+
 class Exact:
     """Remembers documents; says where an equal one stood before."""
 
@@ -54,7 +62,7 @@ class Near:
 
     def __init__(self, similarity: float):
         self.similarity = similarity
-        self.index = RMinHashLSH(similarity, PERMUTATIONS, BANDS)
+        self.index = RMinHashLSH(similarity, PERMUTATIONS, bands(similarity))
         self.kept: dict[int, NDArray[np.uint8]] = {}
 
     def find(self, number: int, signature: RMinHash) -> tuple[int, float] | None:

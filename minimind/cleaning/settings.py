@@ -5,8 +5,8 @@ from typing import Literal
 
 DATA_SETS = ("pretrain", "sft", "dpo", "prompts")
 SWITCHES = (
-    "control", "html", "boilerplate", "redact", "malformed", "turns", "refusals", "length", "language", "quality",
-    "repetition", "decontaminate", "exact_duplicates", "near_duplicates",
+    "control", "html", "markers", "boilerplate", "redact", "malformed", "turns", "refusals", "length", "language",
+    "quality", "repetition", "decontaminate", "exact_duplicates", "near_duplicates",
 )  # fmt: skip
 SHARES = ("min_language_share", "similarity", "max_symbol_share", "min_terminal_share", "max_removed_share")
 
@@ -21,6 +21,7 @@ class CleanConfig:
     normalise: Literal["NFC", "NFKC", "off"]
     control: str
     html: str
+    markers: str  # of chat templates, written out
     boilerplate: str
     redact: str
     malformed: str

@@ -27,6 +27,7 @@ EXCERPT = 300  # characters of a removed document that are written down
 
 EDITS = {
     "html": "tags and entities of HTML taken out",
+    "markers": "line ends in place of <|im_start|> and the like",
     "normalised": "brought into one form of Unicode",
     "control": "control characters and zero-width signs taken out, line ends made Unix's",
     "boilerplate": "lines of page frames taken out",
@@ -128,7 +129,8 @@ class Cleaner:
                     rule, detail = broken
                     # What was edited is still the same document: its excerpt is as the rule saw it.
                     entry = {"line": number, "rule": rule, "detail": detail, "bytes": size}
-                    removed.write(orjson.dumps({**entry, "excerpt": excerpt(record)}) + b"\n")
+                    hides = self.config.on("redact", shard.data_set)  # from the list too, if the rule came first
+                    removed.write(orjson.dumps({**entry, "excerpt": excerpt(record, hides)}) + b"\n")
                     outcome.num_bytes += size
                     continue
                 else:
@@ -172,6 +174,7 @@ class Cleaner:
         changes = {
             # First, since an entity may stand for a control character.
             "html": (config.on("html", data_set), text.strip_html),
+            "markers": (config.on("markers", data_set), text.strip_markers),
             "normalised": (config.normalise != "off", lambda old: text.normalise(old, config.normalise)),
             "control": (config.on("control", data_set), text.strip_control),
             "boilerplate": (config.on("boilerplate", data_set), text.strip_frames),
@@ -204,12 +207,14 @@ class Cleaner:
         return ("contaminated", item) if item else None
 
 
-def excerpt(record: Record) -> str:
-    """How a record begins, for a reader."""
+def excerpt(record: Record, redacted: bool = False) -> str:
+    """How a record begins, for a reader; if wanted without personal numbers."""
     if record.data_set == "pretrain":
         told = record.prose
     else:
         told = "\n".join(f"{message.get('role')}: {message.get('content')}" for message in record.messages)
+    if redacted:
+        told = redaction.redact(told)
     return told if len(told) <= EXCERPT else told[: EXCERPT - 1] + "…"
 
 

@@ -1,4 +1,6 @@
-"""Edits of single texts: one form of Unicode, no control characters, no remains of HTML, no lines from page frames."""
+"""Edits of single texts: one form of Unicode, no control characters, no remains of HTML or chat templates, no lines
+from page frames.
+"""
 
 import html
 import re
@@ -17,6 +19,8 @@ _TAG = re.compile(
     rf"{_ATTRIBUTES}>",
     re.IGNORECASE,
 )
+# As in MiniMind's pretrain_hq, where they stand between the pieces of a document.
+_MARKERS = re.compile(r"(?:\s*(?:<\|im_start\|>|<\|im_end\|>|<\|endoftext\|>|</?s>))+\s*")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
 
 BOILERPLATE = (
@@ -50,6 +54,11 @@ def strip_html(text: str) -> str:
         return text
     text = _TAG.sub("", _BREAK.sub("\n", _DROPPED.sub("", text)))
     return _ENTITY.sub(lambda found: html.unescape(found[0]).replace("\xa0", " "), text)
+
+
+def strip_markers(text: str) -> str:
+    """With a line end in place of the markers of a chat template, written out, and without those at either end."""
+    return _MARKERS.sub("\n", text).strip("\n") if _MARKERS.search(text) else text
 
 
 def strip_frames(text: str) -> str:

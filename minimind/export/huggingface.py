@@ -26,6 +26,6 @@ def write(contents: Contents, folder: Path, dtype: str) -> None:
                   {"format": "pt"})  # fmt: skip
         files.write_json(partial / "config.json", contents.config | {"torch_dtype": name, "dtype": name})
         for file in manifest["files"]:  # the tokenizer's, and the code of a class that transformers has not
-            if not (partial / file).exists():
+            if "/" not in file and not (partial / file).exists():  # an adapter/ belongs to the model before it
                 (partial / file).write_bytes((contents.folder / file).read_bytes())
         files.write_manifest(partial, {"model": manifest["model"], "lineage": lineage})

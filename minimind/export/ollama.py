@@ -3,8 +3,9 @@
     ollama create my-model --file exports/dpo/ollama-f32/Modelfile
 
 Ollama has templates of its own, in Go, and takes from them whether a model can think and call tools. TEMPLATE says what
-tokenizer.CHAT_TEMPLATE says, with two differences that are not in its hands: Ollama writes a tool's description and
-a call's arguments as JSON without spaces, and it trims neither answers nor thoughts.
+tokenizer.CHAT_TEMPLATE says, with differences that are not in its hands: Ollama writes a tool's description and a
+call's arguments as JSON without spaces, orders the keys of a tool's parameters itself (type, required, properties)
+and drops those that it does not know, and it trims neither answers nor thoughts.
 """
 
 from pathlib import Path

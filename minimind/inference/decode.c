@@ -35,10 +35,11 @@
 #define HEADS 4    /* query heads at most that go through keys and values together */
 #define SIDE 16    /* tokens and outputs of the matrix unit's tiles, which take twice as many inputs */
 
+_Static_assert(PART % SIDE == 0, "a part is a whole number of tiles");
+
 typedef float floats __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2)));
-typedef _Float16 scales __attribute__((vector_size(2 * LANES), aligned(2)));
 typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int8_t bytes __attribute__((vector_size(LANES), aligned(1)));
 
@@ -125,11 +126,14 @@ static inline floats widened(bytes values) {
 #endif
 }
 
-static inline floats scaled(scales values) {
+/* From fp16, which not every compiler has a type for. No infinities: these are scales. */
+static inline floats scaled(halves values) {
 #ifdef __AVX512F__
     return (floats)_mm512_cvtph_ps((__m256i)values);
 #else
-    return __builtin_convertvector(values, floats);
+    const words wide = __builtin_convertvector(values, words);
+    const floats magnitude = (floats)((wide & 0x7fff) << 13) * 0x1p112f; /* the exponent's bias, of 15, becomes 127 */
+    return (floats)((words)magnitude | (wide & 0x8000) << 16);
 #endif
 }
 
@@ -171,7 +175,7 @@ static inline __attribute__((always_inline)) void tile(
             const bytes *values = (const bytes *)(from + BLOCK * 2);
             floats scale[VECTORS];
             for (int v = 0; v < VECTORS; v++)
-                scale[v] = scaled(((const scales *)from)[v]);
+                scale[v] = scaled(((const halves *)from)[v]);
             for (long k = 0; k < GROUP; k++) {
                 send_for(wanted + (group * GROUP + k) * lines * 64, lines);
 #pragma GCC unroll 4
@@ -244,6 +248,7 @@ static void configure(void) {
     struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } shape = {.palette = 1};
     for (int t = 0; t < 8; t++)
         shape.bytes[t] = 64, shape.rows[t] = SIDE;
+    __asm__ volatile("" : : "m"(shape)); /* GCC before 12.4 takes it that eight bytes of it are read */
     _tile_loadconfig(&shape);
 }
 

@@ -19,7 +19,7 @@ from minimind import native
 from minimind.errors import UserError
 from minimind.model import Decoder, Layer
 
-LANES, BLOCK, GROUP, HEADS = 16, 64, 32, 4  # as in decode.c
+LANES, BLOCK, GROUP, HEADS, SIDE = 16, 64, 32, 4, 16  # as in decode.c
 HUGE_PAGE, ALIGNMENT = 2 << 20, 64  # bytes
 
 
@@ -188,7 +188,7 @@ class Sequences:
     def _reserve(self, num_tokens: int) -> None:
         if num_tokens > self._room:
             self._room = num_tokens
-            self._input = torch.zeros(num_tokens + -num_tokens % LANES, self._input_width)
+            self._input = torch.zeros(num_tokens + -num_tokens % SIDE, self._input_width)
             self._output = torch.empty(num_tokens, self._output_width)
             self._scratch = _Scratch(self._input.data_ptr(), self._output.data_ptr())
 

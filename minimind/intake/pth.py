@@ -58,8 +58,9 @@ def _refuse_others(weights: dict[str, Tensor], path: Path) -> None:
             f"{path} is of MiniMind's time before 2025-04-26, when rotary positions turned neighbouring numbers: "
             "our model turns halves"
         )
-    if "model.embed_tokens.weight" not in weights or "model.layers.0.self_attn.q_proj.weight" not in weights:
-        raise IntakeError(f"{path} has no model.embed_tokens.weight or no layers: it is none of MiniMind's models")
+    attention = (f"model.layers.0.self_attn.{part}_proj.weight" for part in "qk")
+    if missing := [name for name in ("model.embed_tokens.weight", *attention) if name not in weights]:
+        raise IntakeError(f"{path} has no {missing[0]}: it is none of MiniMind's models")
 
 
 def _joined(weights: dict[str, Tensor]) -> dict[str, Tensor]:

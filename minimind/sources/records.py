@@ -31,9 +31,11 @@ Format = Literal["jsonl", "json", "csv", "parquet"]
 FORMATS: tuple[str, ...] = ("jsonl", "json", "csv", "parquet")
 PACKED = ("gz", "zst", "zip")
 
+_MAX_LINE_BYTES = 1 << 24  # as in corpus
 _FICLONE = 0x40049409  # linux/fs.h
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # as ShareGPT calls them
 _KEYS = ("text", "conversations", "role", "content", "system", "user", "assistant", "chosen", "rejected", "gt")
+_BESIDE = ("tools", "verify", "family")  # what a record may have besides, under these names or mapped to them
 
 csv.field_size_limit(1 << 30)  # documents are longer than the 128 KiB that it expects
 
@@ -45,7 +47,8 @@ class RecordSource(Source):
     `map` says where our keys find their values: {our key: their key, with dots for keys within keys}. Ours are
     `text`; `conversations`, with `role` and `content` for the names used in its messages; `user`, `assistant` and
     `system`, from which a conversation is made; `chosen` and `rejected`, lists of messages, or answers to `user`;
-    `gt`. A value with braces, `{title}\\n{body}`, is filled in.
+    `gt`; and `tools`, `verify` and `family`, which also come along unnamed. A value with braces, `{title}\\n{body}`,
+    is filled in.
     """
 
     format: Format | None = None  # None: what the name says
@@ -53,8 +56,8 @@ class RecordSource(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if unknown := set(self.map) - set(_KEYS):
-            raise ValueError(f"`map` has {', '.join(sorted(unknown))}, known are {', '.join(_KEYS)}")
+        if unknown := set(self.map) - {*_KEYS, *_BESIDE}:
+            raise ValueError(f"`map` has {', '.join(sorted(unknown))}, known are {', '.join(_KEYS + _BESIDE)}")
 
     def write(self, paths: Mapping[Path, str], destination: Path) -> None:
         """Write the records of files, each with the name it goes by, as `.jsonl` into `destination`; raises FetchError.
@@ -133,6 +136,7 @@ class RecordSource(Source):
         if not self.map:
             return _turns(record) if {"q", "a"} <= set(record) and "conversations" not in record else record
         found = {key: _value(record, place) for key, place in self.map.items() if key not in ("role", "content")}
+        found |= {key: record[key] for key in _BESIDE if key in record and key not in found}
         asked = {key: found.pop(key) for key in ("system", "user", "assistant") if key in found}
         for key in ("conversations", "chosen", "rejected"):
             if isinstance(found.get(key), list):
@@ -197,6 +201,8 @@ def _read_jsonl(stream: IO[bytes]) -> Iterator[object]:
     while block := stream.read(1 << 20):
         *lines, rest = (rest + block).split(b"\n")
         yield from map(_line, lines)
+        if len(rest) > _MAX_LINE_BYTES:
+            raise ValueError(f"a line is longer than {_MAX_LINE_BYTES} bytes; is it of another `format:`, json?")
     if rest:
         yield _line(rest)
 

@@ -65,11 +65,17 @@ class RemoteSource(RecordSource):
         """What is to be downloaded; None where the file is here. Raises FetchError, also if it has changed upstream."""
         if self.path.exists():
             downloads.accept(self.path, self.uri, self.pins)
-            if self.sha256 is None and (change := self.compare(downloads.noted(self.path))):
-                raise FetchError(
-                    f"{self.uri}: {change}. If the new contents are meant, delete {self.folder} and fetch again; "
-                    f"if the old are, pin them with `sha256: {downloads.noted(self.path)['sha256']}` in params.yaml"
-                )
+            if self.sha256 is None:
+                pin = f"pin them with `sha256: {downloads.noted(self.path)['sha256']}` in params.yaml"
+                try:
+                    change = self.compare(downloads.noted(self.path))
+                except FetchError as error:
+                    raise FetchError(f"{error}. Contents of before are in {self.folder}: to keep them, {pin}") from None
+                if change:
+                    raise FetchError(
+                        f"{self.uri}: {change}. If the new contents are meant, delete {self.folder} and fetch again; "
+                        f"if the old are, {pin}"
+                    )
             return None
         remote = transfer.patiently(self.locate, self.uri, self.advice)
         if self.size is not None and remote.size is not None and remote.size != self.size:

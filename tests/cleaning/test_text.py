@@ -27,5 +27,13 @@ def test_html_goes() -> None:
     )
 
 
+def test_markers_of_chat_templates_become_line_ends() -> None:
+    """As pieces of a document are joined in MiniMind's pretrain_hq, and were in its files before."""
+    assert text.strip_markers("<|im_start|>问？答。<|im_end|> <|im_start|>Why? So.<|im_end|>") == "问？答。\nWhy? So."
+    assert text.strip_markers("<s>one</s>\n<s>two</s>") == "one\ntwo"
+    kept = "a <span> and <|im_begin|>\n"
+    assert text.strip_markers(kept) is kept
+
+
 def test_frames_go_line_by_line() -> None:
     assert text.strip_frames("第一行。\n版权所有 2020\n第二行。") == "第一行。\n第二行。"

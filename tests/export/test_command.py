@@ -66,6 +66,19 @@ def test_hf_is_a_checkpoint_in_another_dtype(
     assert lineage["inputs"] == {"checkpoint": checkpoint.digest(source)}
 
 
+def test_an_adapter_stays_behind(checkpoints: dict[str, Path], text: Path, tmp_path: Path) -> None:
+    """A checkpoint that LoRA made holds merged weights, and an adapter/ to the model before it."""
+    source = tmp_path / "tuned"
+    shutil.copytree(checkpoints["qwen3"], source)
+    (source / "adapter").mkdir()
+    (source / "adapter/adapter_config.json").write_text("{}")
+    said = files.read_manifest(source)
+    files.write_manifest(source, {"model": said["model"], "lineage": said["lineage"]})
+    assert "adapter/adapter_config.json" in files.read_manifest(source)["files"]
+    assert cli.main(["export", str(source), "--out", "small"]) == 0
+    assert AutoModelForCausalLM.from_pretrained("small") and not Path("small/adapter").exists()
+
+
 def test_a_class_of_our_own_goes_to_hf_with_its_code(
     checkpoints: dict[str, Path], tokenizer_folder: Path, text: Path, capsys: Output
 ) -> None:

@@ -47,6 +47,7 @@ def test_numbers_agree_with_the_source() -> None:
     assert f"#define BLOCK {kernel.BLOCK} " in source
     assert f"#define GROUP {kernel.GROUP} " in source
     assert f"#define HEADS {kernel.HEADS} " in source
+    assert f"#define SIDE {kernel.SIDE} " in source
     assert f"enum {{ {', '.join(kind.name for kind in Kind)} }};" in source
 
 

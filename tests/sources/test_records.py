@@ -109,6 +109,16 @@ def test_json_lines_pass_byte_for_byte_and_nothing_is_dropped(tmp_path: Path) ->
             {"q": "Hi?", "good": "Yes.", "bad": "No."},
             {"chosen": CONVERSATION, "rejected": [CONVERSATION[0], {"role": "assistant", "content": "No."}]},
         ),
+        (
+            {"conversations": "m"},
+            {"m": CONVERSATION, "tools": "[]", "n": 1},
+            {"conversations": CONVERSATION, "tools": "[]"},
+        ),
+        (
+            {"conversations": "m", "tools": "t"},
+            {"m": CONVERSATION, "t": []},
+            {"conversations": CONVERSATION, "tools": []},
+        ),
     ],
 )  # fmt: skip
 def test_a_map_makes_our_schema(tmp_path: Path, map: dict[str, str], record: Any, wanted: Any) -> None:
@@ -141,6 +151,7 @@ def test_the_csv_files_of_minimind_v1_need_no_map(tmp_path: Path) -> None:
             {"map": {"text": "txt"}},
             r"`map` fits no record of .*txt is missing in {body}",
         ),
+        ("data.jsonl", b"[" + b"0," * (9 << 20), {"map": {"text": "text"}}, "a line is longer than .* `format:`, json"),
     ],
 )
 def test_what_can_not_be_read_is_named(tmp_path: Path, name: str, content: bytes, options: Any, message: str) -> None:

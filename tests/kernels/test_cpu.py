@@ -109,6 +109,20 @@ def test_cross_entropy_of_nothing_and_in_pieces(monkeypatch: pytest.MonkeyPatch)
     torch.testing.assert_close(cross_entropy_sum(hidden.bfloat16(), weight, targets), whole)
 
 
+def test_filling_the_pieces_up_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = torch.arange(200) % 64
+    targets[::3] = IGNORE
+    results = []
+    for step in (1, 128):
+        monkeypatch.setattr(cpu.CrossEntropy, "STEP", step)
+        hidden, weight = leaf(200, 32, seed=1), leaf(64, 32, seed=2)
+        loss = cross_entropy_sum(hidden.bfloat16(), weight, targets)
+        loss.backward()
+        results.append((loss, hidden.grad, weight.grad))
+    for one, other in zip(*results, strict=True):
+        assert one is not None and one.equal(other)
+
+
 # Head widths with and without a loop of their own in the C code; grouped heads; with and without norms.
 @pytest.mark.parametrize(("heads", "groups", "width"), [(4, 2, 32), (2, 2, 24), (4, 1, 64), (3, 3, 18)])
 @pytest.mark.parametrize("qk_norm", [True, False])

@@ -5,8 +5,8 @@
 Sides, one after the other in every round, on the same text with the same tokenizer: `encode`, tokenizers.encode_batch
 on texts that are in memory already, and nothing else; `ours`, files to packed rows; `datasets`, the same job (read,
 tokenise, pack, save) by datasets.map(batched=True, num_proc=workers), which joins texts and cuts them into rows.
-Reported are medians, and ratios within a round. `--memory` packs files of so many megabytes and reports the largest
-resident memory of every process at once.
+Reported are medians, and ratios within a round; exit status 1 if bytes depend on the number of workers. `--memory`
+packs files of so many megabytes and reports the largest resident memory of every process at once.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def loader(rows: Rows, seconds: float = 3.0) -> float:
     return step * 20 * rows.row_length / (time.perf_counter() - start)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=16.0)
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--memory", default="", help="sizes in MB, with commas between them")
     parser.add_argument("--one", type=Path, nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.one:
         raw, vocabulary, out = options.one
         ours(raw, vocabulary, options.workers, out)
@@ -164,6 +164,8 @@ def compare(folder: Path, raw: Path, vocabulary: Path, rounds: int, workers: int
     speed = loader(rows)
     print(f"\nfill {report['train']['fill']}; bytes equal for 1 and {workers} workers: {len(digests) == 1}")
     print(f"loader: {speed:,.0f} tokens/s, {speed / TRAINER:.0f} times the {TRAINER:,} that training takes", flush=True)
+    if len(digests) > 1:
+        sys.exit("the number of workers changed bytes, or two rounds did")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Sequences that grow piece by piece, against the model's pass over all of each at once."""
 
+import platform
 from collections.abc import Callable
+from pathlib import Path
 
 import gguf
 import pytest
 import torch
 from torch import Tensor
 
+from minimind import native
 from minimind.errors import UserError
 from minimind.inference import kernel
 from minimind.inference.network import Fused, Network, Plain, Source
@@ -14,6 +17,9 @@ from minimind.model import Decoder
 
 # Which slots are fed how many tokens, one line a call: prompts and single tokens together, a cut, a slot used again.
 FEEDS: list[dict[int, int]] = [{0: 5, 2: 17, 1: 1}, {2: 1, 0: 1}, {1: 40}, {0: 1, 1: 1, 2: 1}, {2: 7}, {0: 30, 2: 2}]
+
+# Of decode.c: without AMX's tiles, without AVX-512, without AVX.
+BUILDS = ["-mno-amx-bf16", "-march=x86-64-v3", "-march=x86-64-v2"] if platform.machine() == "x86_64" else []
 
 
 def network(model: Decoder, form: type, slots: int = 3, capacity: int = 80) -> Network:
@@ -98,6 +104,24 @@ def test_quantised_logits_are_those_of_the_rounded_weights(
     assert logits.equal(torch.cat([one_by_one.feed([0], [[token]]) for token in text]))
     with pytest.raises(UserError, match="only dense models on a CPU are quantised"):
         Source(decoder("moe"), quantize=True)
+
+
+@pytest.mark.parametrize("flag", BUILDS)
+def test_builds_for_other_processors_agree(
+    flag: str, decoder: Callable[..., Decoder], prompts: Callable[..., list[list[int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (text,) = prompts(150)
+    forms = [("tiles", torch.float32, False), ("tiles", torch.bfloat16, False), ("quantised", torch.float32, True)]
+    models = [(decoder(name, dtype), quantize) for name, dtype, quantize in forms]
+    built = native.library(Path(kernel.__file__).with_name("decode.c"), flag)
+
+    def logits() -> list[Tensor]:
+        return [Fused(kernel.Weights(m, q), 1, 150).feed([0], [text], every=True) for m, q in models]
+
+    here = logits()
+    monkeypatch.setattr(kernel, "library", lambda: built)
+    for (_, dtype, _), one, other in zip(forms, here, logits(), strict=True):
+        torch.testing.assert_close(other, one, rtol=0, atol=0.3 if dtype == torch.bfloat16 else 1e-3)
 
 
 def test_the_faster_form_is_taken_where_it_fits(decoder: Callable[..., Decoder]) -> None:

@@ -78,6 +78,12 @@ static inline long block_bytes(long inputs, int kind) {
     return kind == Q8_0 ? inputs / GROUP * GROUP_BYTES : inputs * BLOCK * (kind == BF16 ? 2 : 4);
 }
 
+/* Bytes of a token's inputs to a product with a matrix of this kind. */
+static inline long row_bytes(long inputs, int kind) { return inputs * (kind == BF16 ? 2 : 4); }
+
+/* Inputs that are multiplied one after the other; in bf16 they come in pairs. */
+static inline long num_steps(long inputs, int kind) { return kind == BF16 ? inputs / 2 : inputs; }
+
 static inline uint16_t rounded(float x) {
     union { float f; uint32_t u; } v = {x};
     return (v.u + 0x7fff + ((v.u >> 16) & 1)) >> 16;
@@ -164,7 +170,7 @@ static inline void send_for(const char *from, int lines) {
 static inline __attribute__((always_inline)) void tile(
     int rows, const char *block, const char *x, long inputs, float *y, long stride, int kind, int add,
     const char *wanted, int lines) {
-    const long steps = kind == BF16 ? inputs / 2 : inputs, row_bytes = inputs * (kind == BF16 ? 2 : 4);
+    const long steps = num_steps(inputs, kind), stretch = row_bytes(inputs, kind);
     floats sums[ROWS][VECTORS];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < VECTORS; v++)
@@ -183,7 +189,7 @@ static inline __attribute__((always_inline)) void tile(
                     const floats w = widened(values[k * VECTORS + v]) * scale[v];
 #pragma GCC unroll 8
                     for (int r = 0; r < rows; r++)
-                        sums[r][v] += w * ((const float *)(x + r * row_bytes))[group * GROUP + k];
+                        sums[r][v] += w * ((const float *)(x + r * stretch))[group * GROUP + k];
                 }
             }
         }
@@ -194,7 +200,7 @@ static inline __attribute__((always_inline)) void tile(
             for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++)
-                    sums[r][v] = multiply(sums[r][v], block, k * VECTORS + v, x + r * row_bytes, k, kind);
+                    sums[r][v] = multiply(sums[r][v], block, k * VECTORS + v, x + r * stretch, k, kind);
         }
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < VECTORS; v++) {
@@ -205,14 +211,13 @@ static inline __attribute__((always_inline)) void tile(
 
 static inline __attribute__((always_inline)) void tiles(
     const char *block, const char *x, long inputs, float *y, long stride, long N, int kind, int add) {
-    const long row_bytes = inputs * (kind == BF16 ? 2 : 4);
-    const long passes = (N + ROWS - 1) / ROWS, steps = kind == BF16 ? inputs / 2 : inputs;
+    const long passes = (N + ROWS - 1) / ROWS, steps = num_steps(inputs, kind);
     const int block_lines = kind == Q8_0 ? 1 : BLOCK * 4 / 64; /* for each step, but for Q8_0's scales */
     const int share = passes > 2 ? (block_lines + passes - 2) / (passes - 1) : 0;
     const char *next = block + block_bytes(inputs, kind);
     long rows;
     for (long n = 0, pass = 0; n < N; n += rows, pass++) {
-        const char *from = x + n * row_bytes, *wanted = block + AHEAD;
+        const char *from = x + n * row_bytes(inputs, kind), *wanted = block + AHEAD;
         float *to = y + n * stride;
         int lines = block_lines;
         if (pass > 0) { /* the block is here, and the next one may come meanwhile */
@@ -314,7 +319,6 @@ static inline void multiply_block(
 static void multiply_matrix(
     const void *matrix, long outputs, const void *x, long inputs, float *y, long stride, long N, int kind, int add) {
     const long blocks = (outputs + BLOCK - 1) / BLOCK, size = block_bytes(inputs, kind);
-    const long row_bytes = inputs * (kind == BF16 ? 2 : 4);
 #ifdef TILES
     if (on_tiles(kind, inputs))
         configure();
@@ -325,7 +329,7 @@ static void multiply_matrix(
         const long rows = N - n < PART ? N - n : PART;
 #pragma omp for schedule(dynamic, turn) nowait
         for (long b = 0; b < blocks; b++)
-            multiply_block((const char *)matrix + b * size, (const char *)x + n * row_bytes, inputs,
+            multiply_block((const char *)matrix + b * size, (const char *)x + n * row_bytes(inputs, kind), inputs,
                            y + n * stride + b * BLOCK, stride, rows, kind, add);
     }
 #ifdef TILES

@@ -27,8 +27,6 @@ from minimind.errors import UserError
 from minimind.pool import Local, Pool
 
 REMOVED = "removed"  # folder of the lists of what was removed
-
-
 BYTES_A_DOCUMENT = 1500  # of memory, where near duplicates are looked for
 
 

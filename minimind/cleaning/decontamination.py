@@ -87,8 +87,9 @@ class Index:
             for number, line in enumerate(path.read_bytes().splitlines(), 1):
                 try:
                     items.append(json.loads(line))
-                    assert all(isinstance(text, str) for text in texts(items[-1]))
-                except (ValueError, KeyError, TypeError, IndexError, AttributeError, AssertionError) as error:
+                    if not all(isinstance(text, str) for text in texts(items[-1])):
+                        raise TypeError("what it asks is no text")
+                except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                     raise UserError(
                         f"{path}:{number} is no item of a benchmark, with `messages`, or `context`, `choices` and the "
                         f"number of the `answer` ({type(error).__name__}: {error}): mend it at its source, which "

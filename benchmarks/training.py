@@ -1,8 +1,8 @@
 """How fast a training step is, ours and others', in one call and in turns: tokens a second, share of the peak, memory.
 
-    python benchmarks/training.py --sizes 5m,26m,64m [--reference CHECKOUT OF MINIMIND]
+    python benchmarks/training.py --sizes 5m,26m,64m [--reference CHECKOUT OF MINIMIND] [--isa avx2]
 
-Every side trains the same architecture on the same text, as many positions a step, data loading left out. A round gives
+With --isa this machine takes itself for one that has no more than those instructions. Every side trains the same architecture on the same text, as many positions a step, data loading left out. A round gives
 each side one step, so that whatever else the machine does hits all of them; what is printed are medians over rounds.
 """
 
@@ -10,7 +10,9 @@ import argparse
 import gc
 import importlib
 import multiprocessing
+import os
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,11 +25,12 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import ledger, peers, workload
-from minimind import hardware, optim
+from minimind import capability, hardware, optim
 from minimind.batches import Source, collate
 from minimind.config import Runtime
 from minimind.distributed import World
 from minimind.engines.replicas import Replicas, forward_function
+from minimind.errors import UserError
 from minimind.kernels import cpu
 from minimind.model import Decoder
 from minimind.objectives.language import Language
@@ -39,11 +42,11 @@ RUNTIME = Runtime(device="cpu", compile="off")
 GIB = 2**30
 PEAK = 2048  # rows and columns of the matrices whose product measures the peak
 
-AUTOCAST = peers.Recipe(5e-4, 1, 1, bfloat16=True, packed=True, fused=True)
-
 OURS, PADDED, COMPILED = "ours, AdamW", "ours, AdamW, padded to the longest document", "ours compiled, AdamW"
 PLAIN = "ours without kernels, AdamW"
-QWEN = "transformers Qwen3, bf16 autocast, fused AdamW"
+BFLOAT16 = capability.native_bfloat16("cpu")  # else everybody computes in fp32
+QWEN = f"transformers Qwen3, {'bf16 autocast' if BFLOAT16 else 'fp32'}, fused AdamW"
+FAIR = peers.Recipe(5e-4, 1, 1, bfloat16=BFLOAT16, packed=True, fused=True)
 
 Step = Callable[[], None]
 
@@ -53,7 +56,8 @@ def own(
 ) -> Step:
     """A step of our own loop on `count` rows: forward and backward, gradient clipping, the optimizer."""
     dtype = hardware.setup(RUNTIME)[1]
-    cpu.enable(kernels)
+    covered = dtype if kernels else None
+    cpu.enable(covered)
     model = Decoder(workload.model(size), dtype).initialise(1)
     optimizers = optim.build(model, optimizer, 1e-3, 1e-2, (0.9, 0.95), 0.95, 0.0)
     runtime = replace(RUNTIME, compile="on" if compiled else "off")
@@ -62,7 +66,7 @@ def own(
     weight = Language().weight(batch)
 
     def step() -> None:
-        cpu.enable(kernels)
+        cpu.enable(covered)
         for part in split(batch, 1):
             loss, _ = engine.forward(part)
             engine.backward(loss / weight)
@@ -116,7 +120,7 @@ def sides(
         "ours, Muon": side(text.packed, lambda rows, count: own(size, rows, count, "muon")),
         PLAIN: side(text.packed, lambda rows, count: own(size, rows, count, "adamw", kernels=False)),
         PADDED: side(uncut.padded, lambda rows, count: own(size, rows, count, "adamw")),
-        QWEN: side(text.packed, lambda rows, count: other(size, text, AUTOCAST, count, None)),
+        QWEN: side(text.packed, lambda rows, count: other(size, text, FAIR, count, None)),
     }
     if compiled:
         every[COMPILED] = side(
@@ -127,9 +131,10 @@ def sides(
         every["MiniMind as shipped: fp32, padded"] = side(
             text.padded, lambda rows, count: other(size, text, peers.SHIPPED, count, reference)
         )
-        every["MiniMind, autocast granted"] = side(
-            text.padded, lambda rows, count: other(size, text, granted, count, reference)
-        )
+        if BFLOAT16:
+            every["MiniMind, autocast granted"] = side(
+                text.padded, lambda rows, count: other(size, text, granted, count, reference)
+            )
     return every
 
 
@@ -204,15 +209,23 @@ def measure(size: str, every: dict[str, Side], taken: dict[str, float], rounds: 
 def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="5m,26m,64m", help="of 1m, 5m, 26m, 64m")
+    parser.add_argument("--sizes", default="5m,26m,64m", help="of 1m, 2m (the default), 5m, 26m, 64m")
     parser.add_argument("--positions", type=int, default=4096, help="in a step")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--reference", type=Path, help="a checkout of MiniMind, to be measured as shipped")
     parser.add_argument(
         "--compiled", action="store_true", help="our model under torch.compile too, which takes minutes"
     )
+    parser.add_argument("--isa", choices=capability.X86, help="use these instructions and no wider ones")
     options = parser.parse_args()
-    print(f"{ledger.machine()}; {options.positions:,} positions a step, {options.rounds} rounds\n")
+    if options.isa is not None and capability.isa() != options.isa:
+        if capability.isa() not in capability.X86 or capability.X86.index(capability.isa()) < capability.X86.index(
+            options.isa
+        ):
+            raise UserError(f"--isa {options.isa}: this machine has {capability.isa()}, which it can't be widened to")
+        environment = os.environ | capability.restriction(options.isa)  # torch reads it as it starts
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.training", *sys.argv[1:]], environment)
+    print(f"{ledger.machine()}, {capability.isa()}; {options.positions:,} positions a step, {options.rounds} rounds\n")
     if options.reference is None:
         print("MiniMind as shipped is left out: name a checkout of it with --reference.\n")
     with tempfile.TemporaryDirectory() as folder:

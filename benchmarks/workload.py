@@ -31,6 +31,7 @@ TOKENIZER_DOCUMENTS = 4000  # the vocabulary is learned from the first so many: 
 
 SHAPES = {  # hidden size, layers, heads, key/value heads, intermediate size
     "1m": (96, 6, 3, 3, 256),
+    "2m": (160, 5, 5, 5, 448),
     "5m": (192, 8, 4, 2, 640),
     "26m": (512, 8, 8, 4, 1664),
     "64m": (768, 8, 8, 4, 2432),
@@ -38,7 +39,7 @@ SHAPES = {  # hidden size, layers, heads, key/value heads, intermediate size
 
 
 def model(size: str) -> ModelConfig:
-    """The architecture of `size` ("1m", "5m", "26m" or "64m"), of MiniMind 3 but for the width."""
+    """The architecture of `size` (a key of SHAPES), of MiniMind 3 but for the width."""
     hidden, layers, heads, groups, inner = SHAPES[size]
     return ModelConfig(hidden, layers, heads, groups, inner, qk_norm=True, vocab_size=VOCAB_SIZE)
 

@@ -3,12 +3,16 @@
 import ctypes
 import os
 import sys
+import time
 
 import torch
 
+from minimind import capability
 from minimind.config import Runtime
 from minimind.errors import UserError
 from minimind.kernels import cpu
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 # glibc's mallopt: parameters of malloc.h, and what they are set to, in bytes.
 _MALLOC = (
@@ -37,18 +41,34 @@ def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
     # Vanishing softmax tails become denormal numbers, which cost a CPU up to a hundred times as much. Threads
     # inherit the mode from the one that starts them, so it is set before there are any.
     torch.set_flush_denormal(True)
-    native = {
-        "cuda": name == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
-        "mps": False,
-        "cpu": torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
-    }
-    bfloat16 = native[name] if runtime.dtype == "auto" else runtime.dtype == "bfloat16"
-    cpu.enable(runtime.kernels == "auto" and runtime.compile != "on" and name == "cpu" and bfloat16)
+    device = torch.device(name)
     if name == "cuda":
         device = torch.device(name, int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-        return device, torch.bfloat16 if bfloat16 else torch.float32
-    return torch.device(name), torch.bfloat16 if bfloat16 else torch.float32
+    dtype = capability.native_dtype(device) if runtime.dtype == "auto" else DTYPES[runtime.dtype]
+    if dtype == torch.bfloat16 and not capability.native_bfloat16(device):
+        print(
+            f"runtime.dtype is bfloat16, which this {name} only emulates: a matrix product takes "
+            f"{emulation_price(device):.0f} times as long as in float32. Set runtime.dtype: auto",
+            file=sys.stderr,
+        )
+    cpu.enable(dtype if runtime.kernels == "auto" and runtime.compile != "on" and name == "cpu" else None)
+    return device, dtype
+
+
+def emulation_price(device: torch.device, size: int = 192) -> float:
+    """How many times as long a product of matrices of this size takes in bfloat16 as in float32; fastest of three."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(size, size, dtype=dtype, device=device)
+        times = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            (matrix @ matrix)[0, 0].item()
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    return seconds(torch.bfloat16) / seconds(torch.float32)
 
 
 def repeat(device: torch.device, deterministic: bool) -> None:

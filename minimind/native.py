@@ -10,11 +10,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+from minimind import capability
+
+FLAGS = ("-O3", "-fopenmp", "-shared", "-fPIC")
 
 
 def library(source: Path, *flags: str) -> ctypes.CDLL | None:
-    """The C file as a library, built with FLAGS and `flags` by `$CC` or cc.
+    """The C file as a library, built for what `capability.isa` allows with FLAGS and `flags` by `$CC` or cc.
 
     It is kept in the user's cache, under a name that changes with the text, the compiler and the processor. None
     where that can't be done: without a compiler in silence, for any other reason with a line on stderr.
@@ -22,9 +24,10 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if sys.platform == "win32" or compiler is None:
         return None
+    flags = (*FLAGS, capability.march(), *flags)
     # What -march=native means, and what the compiler makes of it, is a matter of the machine.
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    identity = "\n".join([source.read_text(encoding="utf-8"), *FLAGS, *flags, version, _processor()])
+    identity = "\n".join([source.read_text(encoding="utf-8"), *flags, version, _processor()])
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "minimind"
     built = folder / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
     try:
@@ -33,7 +36,7 @@ def library(source: Path, *flags: str) -> ctypes.CDLL | None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as partial:
             fresh = Path(partial) / built.name
-            command = [compiler, *FLAGS, *flags, str(source), "-o", str(fresh), "-lm"]
+            command = [compiler, *flags, str(source), "-o", str(fresh), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 fresh.rename(built)

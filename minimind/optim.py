@@ -7,17 +7,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from minimind import capability
+
 OptimizerName = Literal["muon", "adamw"]
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
     """Nearest semi-orthogonal matrix, roughly: singular values move to about 1, singular vectors stay.
 
-    matrices (N, rows, columns); returns bf16 of the same shape. Five Newton-Schulz iterations with the quintic
-    whose slope at 0 is steep. Source: Muon, https://kellerjordan.github.io/posts/muon/.
+    matrices (N, rows, columns); returns the same shape, in the format that their device multiplies fastest. Five
+    Newton-Schulz iterations with the quintic whose slope at 0 is steep, which bear the rounding of bf16. Source: Muon,
+    https://kellerjordan.github.io/posts/muon/.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16()
+    x = matrices.to(capability.native_dtype(matrices.device))
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT

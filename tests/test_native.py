@@ -62,7 +62,7 @@ def test_a_cache_that_can_t_be_written_is_said(
 
 
 def test_training_goes_on_without_kernels(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "from minimind.kernels import cpu; print(cpu.enable(True))"
+    code = "import torch; from minimind.kernels import cpu; print(cpu.enable(torch.float32))"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "CC": "no-such-compiler"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("False\n", "")

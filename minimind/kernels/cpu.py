@@ -1,12 +1,11 @@
-"""What a training step does between matrix products, for CPUs that multiply bfloat16: cpu.c, compiled at first use.
+"""What a training step does between matrix products on a CPU: cpu.c, compiled at first use, in bfloat16 and in fp32.
 
 Each function computes what the plain PyTorch beside its call in `model.py` or `losses.py` does, within rounding: fewer
 intermediate results are rounded to bf16. Nothing here is needed to understand the model, or to run it; without a C
-compiler, on other processors, in fp32, on a GPU and inside torch.compile the plain code runs.
+compiler, on a GPU and inside torch.compile the plain code runs.
 """
 
 import ctypes
-import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,32 +16,33 @@ from torch import Tensor
 
 from minimind import native
 
-_library: ctypes.CDLL | None = None
+DEFINITIONS = {torch.float32: (), torch.bfloat16: ("-DBF16",)}
+"""Activations that cpu.c is compiled for, and the compiler's flags for each."""
+
+_dtype: torch.dtype | None = None
 
 
-def enable(on: bool) -> bool:
-    """Use the kernels from now on, where they can be had, or don't; returns whether they are used."""
-    global _library
-    _library = _load() if on else None
-    return _library is not None
+def enable(dtype: torch.dtype | None) -> bool:
+    """Use the kernels for activations of this dtype from now on, where they can be had, or (None) for none.
+
+    Returns whether they are used.
+    """
+    global _dtype
+    _dtype = dtype if dtype in DEFINITIONS and _library(dtype) is not None else None
+    return _dtype is not None
 
 
 def covers(x: Tensor) -> bool:
     """Whether the kernels are in use for tensors like x."""
-    return (
-        _library is not None
-        and x.dtype == torch.bfloat16
-        and x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-    )
+    return x.dtype == _dtype and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 @cache
-def _load() -> ctypes.CDLL | None:
-    if sys.platform != "linux" or not torch.cpu._is_avx512_bf16_supported():
-        return None
-    # No -ffinite-math-only: a loss that is not a number must stay one.
-    return native.library(Path(__file__).with_name("cpu.c"), "-ffast-math", "-fno-finite-math-only")
+def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    # Neither errno nor traps are looked at. Sums may change their order only where the C says so, which -ffast-math
+    # would allow everywhere; it would also let a loss that is not a number become one.
+    flags = ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", *DEFINITIONS[dtype])
+    return native.library(Path(__file__).with_name("cpu.c"), *flags)
 
 
 class _Attention(ctypes.Structure):
@@ -55,9 +55,10 @@ class _Attention(ctypes.Structure):
     ]
 
 
-def _call(name: str, *arguments: Any) -> None:
-    assert _library is not None
-    getattr(_library, name)(*arguments)
+def _call(name: str, activations: Tensor, *arguments: Any) -> None:
+    library = _library(activations.dtype)
+    assert library is not None
+    getattr(library, name)(*arguments)
 
 
 def _at(x: Tensor | None) -> ctypes.c_void_p:
@@ -69,24 +70,25 @@ def _long(number: int) -> ctypes.c_long:
     return ctypes.c_long(number)
 
 
-def _bf16(x: Tensor) -> Tensor:
-    return x.to(torch.bfloat16).contiguous()
+def join(weights: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Matrices of equal width below each other in `dtype`: one pass over each, none if they are that already.
 
-
-def join(weights: Sequence[Tensor]) -> Tensor:
-    """Matrices of equal width below each other, in bf16: one pass over each. Not differentiable."""
-    joined = torch.empty(sum(w.shape[0] for w in weights), weights[0].shape[1], dtype=torch.bfloat16)
+    Not differentiable.
+    """
+    if len(weights) == 1 and weights[0].dtype == dtype:
+        return weights[0]
+    joined = torch.empty(sum(w.shape[0] for w in weights), weights[0].shape[1], dtype=dtype)
     for part, weight in zip(joined.split([w.shape[0] for w in weights]), weights, strict=True):
         part.copy_(weight)
     return joined
 
 
 class Linear(torch.autograd.Function):
-    """x (…, K) bf16 times the matrices (N_i, K) fp32 below each other, (…, ΣN_i) bf16."""
+    """x (…, K) times the matrices (N_i, K) fp32 below each other: (…, ΣN_i), in the dtype of x."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *weights: Tensor) -> Tensor:
-        joined = join([w.detach() for w in weights])
+        joined = join([w.detach() for w in weights], x.dtype)
         ctx.save_for_backward(x, joined)
         ctx.sizes = [w.shape[0] for w in weights]
         return torch.nn.functional.linear(x, joined)
@@ -106,14 +108,14 @@ class Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, branch: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        x, width = _bf16(x), x.shape[-1]
-        branch = None if branch is None else _bf16(branch)
+        x, width = x.contiguous(), x.shape[-1]
+        branch = None if branch is None else branch.to(x.dtype).contiguous()
         n = x.numel() // width
         y, total = torch.empty_like(x), x if branch is None else torch.empty_like(x)
         scales = torch.empty(n, dtype=torch.float32)
         _call(
-            "norm_forward", _at(x), _at(branch), _at(weight), ctypes.c_float(eps), _long(n), _long(width), _at(total),
-            _at(y), _at(scales),
+            "norm_forward", x, _at(x), _at(branch), _at(weight), ctypes.c_float(eps), _long(n), _long(width),
+            _at(total), _at(y), _at(scales),
         )  # fmt: skip
         ctx.save_for_backward(total, scales, weight)
         ctx.has_branch = branch is not None
@@ -123,9 +125,9 @@ class Norm(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, dtotal: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
         total, scales, weight = ctx.saved_tensors
         dx, dweight = torch.empty_like(total), torch.empty_like(weight)
-        dy, dtotal = _bf16(dy), _bf16(dtotal)
+        dy, dtotal = (gradient.to(total.dtype).contiguous() for gradient in (dy, dtotal))
         _call(
-            "norm_backward", _at(dy), _at(dtotal), _at(total), _at(scales), _at(weight), _long(scales.numel()),
+            "norm_backward", total, _at(dy), _at(dtotal), _at(total), _at(scales), _at(weight), _long(scales.numel()),
             _long(weight.numel()), _at(dx), _at(dweight),
         )  # fmt: skip
         return dx, dx if ctx.has_branch else None, dweight, None
@@ -136,17 +138,19 @@ class SwiGLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        gate_up, width = _bf16(gate_up), gate_up.shape[-1] // 2
+        gate_up, width = gate_up.contiguous(), gate_up.shape[-1] // 2
         ctx.save_for_backward(gate_up)
         y = gate_up.new_empty(*gate_up.shape[:-1], width)
-        _call("swiglu_forward", _at(gate_up), _long(y.numel() // width), _long(width), _at(y))
+        _call("swiglu_forward", gate_up, _at(gate_up), _long(y.numel() // width), _long(width), _at(y))
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Tensor:
         (gate_up,) = ctx.saved_tensors
-        dy, width, dgate_up = _bf16(dy), dy.shape[-1], torch.empty_like(gate_up)
-        _call("swiglu_backward", _at(dy), _at(gate_up), _long(dy.numel() // width), _long(width), _at(dgate_up))
+        dy, width, dgate_up = dy.to(gate_up.dtype).contiguous(), dy.shape[-1], torch.empty_like(gate_up)
+        _call(
+            "swiglu_backward", dy, _at(dy), _at(gate_up), _long(dy.numel() // width), _long(width), _at(dgate_up)
+        )  # fmt: skip
         return dgate_up
 
 
@@ -175,13 +179,13 @@ class Attention(torch.autograd.Function):
         ctx: Any, qkv: Tensor, q_weight: Tensor | None, k_weight: Tensor | None, cosine: Tensor, sine: Tensor,
         segments: Tensor, heads: int, groups: int, eps: float,
     ) -> Tensor:  # fmt: skip
-        qkv, width = _bf16(qkv), qkv.shape[-1] // (heads + 2 * groups)
+        qkv, width = qkv.contiguous(), qkv.shape[-1] // (heads + 2 * groups)
         out = qkv.new_empty(*qkv.shape[:-1], heads * width)
         logsums = torch.empty(out.numel() // width, dtype=torch.float32)
         tensors = (qkv, q_weight, k_weight, cosine, sine, segments)
         numbers = (len(segments), qkv.numel() // qkv.shape[-1], heads, groups, width, eps)
         problem = _Attention(*(_at(x).value for x in tensors), *numbers)
-        _call("attention_forward", ctypes.byref(problem), _at(out), _at(logsums))
+        _call("attention_forward", qkv, ctypes.byref(problem), _at(out), _at(logsums))
         ctx.save_for_backward(*tensors, logsums)
         ctx.numbers = numbers
         return out
@@ -190,11 +194,11 @@ class Attention(torch.autograd.Function):
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, logsums = ctx.saved_tensors
         qkv, q_weight, k_weight, *_ = tensors
-        dout, dqkv = _bf16(dout), torch.empty_like(qkv)
+        dout, dqkv = dout.to(qkv.dtype).contiguous(), torch.empty_like(qkv)
         dq = None if q_weight is None else torch.zeros_like(q_weight)
         dk = None if k_weight is None else torch.zeros_like(k_weight)
         problem = _Attention(*(_at(x).value for x in tensors), *ctx.numbers)
-        _call("attention_backward", ctypes.byref(problem), _at(dout), _at(logsums), _at(dqkv), _at(dq), _at(dk))
+        _call("attention_backward", qkv, ctypes.byref(problem), _at(dout), _at(logsums), _at(dqkv), _at(dq), _at(dk))
         return dqkv, dq, dk, None, None, None, None, None, None
 
 
@@ -221,7 +225,7 @@ class CrossEntropy(torch.autograd.Function):
         room = hidden.new_zeros(_padded(len(hidden)), hidden.shape[1])
         torch.index_select(hidden, 0, learnt, out=room[: len(learnt)])
         hidden, targets = room, targets.index_select(0, learnt)
-        matrix = join([weight.detach()])
+        matrix = join([weight.detach()], hidden.dtype)
         losses = torch.empty(len(targets), dtype=torch.float32)
         scores = hidden.new_empty(min(len(hidden), CrossEntropy.ROWS), len(matrix))
         dhidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
@@ -232,7 +236,7 @@ class CrossEntropy(torch.autograd.Function):
             logits = torch.mm(hidden[wide], matrix.mT, out=scores[: wide.stop - start])
             filled = logits[: rows.stop - start]
             _call(
-                "cross_entropy", _at(filled), _at(targets[rows]), _long(len(filled)), _long(len(matrix)),
+                "cross_entropy", filled, _at(filled), _at(targets[rows]), _long(len(filled)), _long(len(matrix)),
                 _at(losses[rows]),
             )  # fmt: skip
             if dhidden is not None:

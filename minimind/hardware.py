@@ -25,8 +25,9 @@ _MALLOC = (
 def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
     """Apply the runtime section to this process, before it computes anything; return the device and dtype.
 
-    `auto` takes CUDA, then MPS, then the CPU, and bf16 where the hardware multiplies it natively.
-    Raises UserError if the device asked for is not there.
+    `auto` takes CUDA, then MPS, then the CPU, and bf16 where the hardware multiplies it natively. Where bf16 is
+    asked for and only emulated, a line on stderr says what that costs, as measured. Raises UserError if the device
+    asked for is not there.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = next(n for n, there in available.items() if there) if runtime.device == "auto" else runtime.device
@@ -48,8 +49,8 @@ def setup(runtime: Runtime) -> tuple[torch.device, torch.dtype]:
     dtype = capability.native_dtype(device) if runtime.dtype == "auto" else DTYPES[runtime.dtype]
     if dtype == torch.bfloat16 and not capability.native_bfloat16(device):
         print(
-            f"runtime.dtype is bfloat16, which this {name} only emulates: a matrix product takes "
-            f"{emulation_price(device):.0f} times as long as in float32. Set runtime.dtype: auto",
+            f"bfloat16 was asked for, which this {name} only emulates: a matrix product takes "
+            f"{emulation_price(device):.0f} times as long as in float32. Set dtype (runtime.dtype) to auto",
             file=sys.stderr,
         )
     cpu.enable(dtype if runtime.kernels == "auto" and runtime.compile != "on" and name == "cpu" else None)

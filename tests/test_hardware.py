@@ -1,5 +1,6 @@
 """Devices and number formats, chosen or refused."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minimind import hardware
+from minimind import capability, hardware
 from minimind.config import Runtime
 
 RUNTIME = Runtime(device="cpu", dtype="float32")
@@ -16,6 +17,18 @@ RUNTIME = Runtime(device="cpu", dtype="float32")
 def test_what_is_asked_for_is_taken() -> None:
     assert hardware.setup(RUNTIME) == (torch.device("cpu"), torch.float32)
     assert hardware.setup(replace(RUNTIME, dtype="bfloat16")) == (torch.device("cpu"), torch.bfloat16)
+
+
+@pytest.mark.parametrize(("isa", "native"), [("avx2", False), ("avx512", False), ("avx512_bf16", True), ("amx", True)])
+def test_emulated_bfloat16_is_never_taken_unasked_and_its_price_is_said(
+    isa: str, native: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(capability, "detected", lambda: isa)
+    assert hardware.setup(replace(RUNTIME, dtype="auto"))[1] == (torch.bfloat16 if native else torch.float32)
+    assert capsys.readouterr().err == ""
+    assert hardware.setup(replace(RUNTIME, dtype="bfloat16"))[1] == torch.bfloat16
+    said = capsys.readouterr().err
+    assert bool(re.search(r"only emulates: a matrix product takes \d+ times as long as in float32", said)) != native
 
 
 def test_auto_takes_what_there_is() -> None:

@@ -38,7 +38,7 @@ def _folder() -> "tempfile.TemporaryDirectory[str]":
 def program(name: str, march: str, *flags: str) -> Path:
     """The program `name`.c beside this file, compiled; warnings are errors."""
     source = Path(__file__).with_name(f"{name}.c")
-    built = Path(_folder().name) / f"{name}-{march}"
+    built = Path(_folder().name) / "".join((name, march, *flags))
     command = [COMPILER, *FLAGS, f"-march={march}", *flags, str(source), "-o", str(built), "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -46,7 +46,7 @@ def program(name: str, march: str, *flags: str) -> Path:
 
 
 def call(program: Path, march: str, arrays: Sequence[bytes]) -> list[bytes]:
-    """What the program makes of the arrays."""
+    """The arrays as the program leaves them."""
     sizes = [len(array) for array in arrays]
     parts = [np.array([len(arrays), *sizes], dtype=np.int64).tobytes(), *arrays]
     with tempfile.NamedTemporaryFile(dir=_folder().name) as file:
@@ -100,8 +100,85 @@ class Decode:
             *((getattr(layer, name), size) for layer in m.layers[: m.num_layers] for name, size in of_layer.items()),
         ]  # fmt: skip
         numbers = [*(getattr(m, name) for name, kind in m._fields_[:10]), N, results, 2]
-        given = [np.array(numbers, dtype=np.int64).tobytes(), np.float32(m.eps).tobytes()]
-        given += [ctypes.string_at(at, size) if at else b"" for at, size in places]
-        for (at, _), result in zip(places, call(self.program, self.march, given)[2:], strict=True):
-            if at:
-                ctypes.memmove(at, result, len(result))
+        _exchange(self.program, self.march, [np.array(numbers, dtype=np.int64).tobytes(), np.float32(m.eps), *places])
+
+
+class Kernels:
+    """Stands where a library of kernels/cpu.c does, compiled with `flags`."""
+
+    def __init__(self, march: str, *flags: str):
+        self.march, self.program = march, program("kernels", march, *flags)
+        self.cell = 2 if "-DBF16" in flags else 4  # bytes of an activation
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        _exchange(self.program, self.march, [name.encode() + b"\0", *arguments])
+
+    def norm_forward(self, x: Any, branch: Any, weight: Any, eps: Any, n: Any, width: Any, *out: Any) -> None:
+        """See cpu.c, as for all of these."""
+        cells, D = n.value * width.value * self.cell, width.value
+        total, y, scales = out
+        self._call(
+            "norm_forward", (x.value, cells), (branch.value, cells), (weight.value, D * 4), eps, n, width,
+            (total.value, cells), (y.value, cells), (scales.value, n.value * 4),
+        )  # fmt: skip
+
+    def norm_backward(
+        self, dy: Any, dtotal: Any, total: Any, scales: Any, weight: Any, n: Any, width: Any, dx: Any, dweight: Any
+    ) -> None:
+        cells, D = n.value * width.value * self.cell, width.value
+        self._call(
+            "norm_backward", (dy.value, cells), (dtotal.value, cells), (total.value, cells),
+            (scales.value, n.value * 4), (weight.value, D * 4), n, width, (dx.value, cells), (dweight.value, D * 4),
+        )  # fmt: skip
+
+    def swiglu_forward(self, gate_up: Any, n: Any, width: Any, y: Any) -> None:
+        cells = n.value * width.value * self.cell
+        self._call("swiglu_forward", (gate_up.value, 2 * cells), n, width, (y.value, cells))
+
+    def swiglu_backward(self, dy: Any, gate_up: Any, n: Any, width: Any, dgate_up: Any) -> None:
+        cells = n.value * width.value * self.cell
+        given = (dy.value, cells), (gate_up.value, 2 * cells), n, width, (dgate_up.value, 2 * cells)
+        self._call("swiglu_backward", *given)
+
+    def cross_entropy(self, logits: Any, targets: Any, n: Any, vocabulary: Any, losses: Any) -> None:
+        cells = n.value * vocabulary.value * self.cell
+        given = (logits.value, cells), (targets.value, n.value * 8), n, vocabulary, (losses.value, n.value * 4)
+        self._call("cross_entropy", *given)
+
+    def attention_forward(self, problem: Any, out: Any, logsums: Any) -> None:
+        heads = problem._obj.num_tokens * problem._obj.heads
+        sizes = heads * problem._obj.width * self.cell, heads * 4
+        self._call(
+            "attention_forward", *self._attention(problem._obj), (out.value, sizes[0]), (logsums.value, sizes[1])
+        )
+
+    def attention_backward(
+        self, problem: Any, dout: Any, logsums: Any, dqkv: Any, dq_weight: Any, dk_weight: Any
+    ) -> None:
+        a = problem._obj
+        heads, groups, row = a.num_tokens * a.heads, a.num_tokens * a.groups, a.width * self.cell
+        self._call(
+            "attention_backward", *self._attention(a), (dout.value, heads * row), (logsums.value, heads * 4),
+            (dqkv.value, (heads + 2 * groups) * row), (dq_weight.value, a.width * 4), (dk_weight.value, a.width * 4),
+        )  # fmt: skip
+
+    def _attention(self, a: Any) -> list[Any]:
+        segments = np.frombuffer(ctypes.string_at(a.segments, a.num_segments * 8), dtype=np.int32).reshape(-1, 2)
+        turns = int(segments[:, 1].max(initial=0)) * (a.width // 2) * 4
+        numbers = [a.num_segments, a.num_tokens, a.heads, a.groups, a.width]
+        return [
+            (a.qkv, a.num_tokens * (a.heads + 2 * a.groups) * a.width * self.cell), (a.q_weight, a.width * 4),
+            (a.k_weight, a.width * 4), (a.cosine, turns), (a.sine, turns), (a.segments, segments.nbytes),
+            np.array(numbers, dtype=np.int64).tobytes(), np.float32(a.eps),
+        ]  # fmt: skip
+
+
+def _exchange(program: Path, march: str, arguments: Sequence[Any]) -> None:
+    """Call the program: numbers and bytes go there; what lies at (address, size) goes there, and is replaced."""
+    given = [
+        (ctypes.string_at(*argument) if argument[0] else b"") if isinstance(argument, tuple) else bytes(argument)
+        for argument in arguments
+    ]
+    for argument, result in zip(arguments, call(program, march, given), strict=True):
+        if isinstance(argument, tuple) and result:
+            ctypes.memmove(argument[0], result, len(result))

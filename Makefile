@@ -1,6 +1,8 @@
 # make repro              everything that is out of date, from data to report
 # make repro PROFILE=name the same with profiles/name.yaml as params.yaml
-# make test | check | ui | clean | lock
+# make test               the tests; make test OPTIONS="-k arm --arm" hands options to pytest
+# make arm                what the tests on an emulated ARM processor need, by apt-get where it is and we may
+# make check | ui | clean | lock
 
 PYTHON ?= python3
 PORT ?= 5000
@@ -11,7 +13,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 
 installed := .venv/installed
 
-.PHONY: repro test check ui clean lock
+.PHONY: repro test arm check ui clean lock
 
 repro: $(installed)
 ifdef PROFILE
@@ -20,7 +22,15 @@ endif
 	.venv/bin/dvc repro
 
 test: $(installed)
-	.venv/bin/pytest
+	.venv/bin/pytest $(OPTIONS)
+
+arm_packages := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
+arm:
+	@if command -v aarch64-linux-gnu-gcc > /dev/null && command -v qemu-aarch64 > /dev/null; then :; \
+	elif command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ]; then \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -qq && apt-get install -qq $(arm_packages) > /dev/null || echo "$(arm_packages): not installed"; \
+	else echo "for the tests on an emulated ARM processor, install $(arm_packages)"; fi
 
 check: $(installed)
 	.venv/bin/ruff check .

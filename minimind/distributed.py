@@ -171,6 +171,10 @@ def launch(processes: int) -> int:
 
 def check(settings: Runtime, batch_size: int, world: World) -> None:
     """Raises UserError where the processes can't do what the section `runtime` says, or share out a batch."""
+    if sys.platform == "win32" and world.size > 1:
+        raise UserError(
+            f"there are {world.size} processes: Windows trains in one, so set runtime.processes to 1, or use WSL"
+        )
     if settings.strategy == "single" and world.size > 1:
         raise UserError(f"runtime.strategy is single, but there are {world.size} processes: set it to ddp or deepspeed")
     if not 0 <= settings.zero_stage <= 3:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -88,9 +88,11 @@ class Local:
     def _start(self, module: str) -> ProcessPoolExecutor:
         if self.executor is None:
             # Not "fork": whoever has threads, as tokenizers and numpy may, can't be copied safely. The server has
-            # imported the module once and has none.
-            context = get_context("forkserver")
-            context.set_forkserver_preload([module])
+            # imported the module once and has none. On Windows, which can't fork, every worker imports it.
+            forks = "forkserver" in get_all_start_methods()
+            context = get_context("forkserver" if forks else "spawn")
+            if forks:
+                context.set_forkserver_preload([module])
             self.executor = ProcessPoolExecutor(self.workers, context, _begin)
         return self.executor
 

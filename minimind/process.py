@@ -5,7 +5,6 @@ Killing dvc leaves the stage that it started running, and the next `dvc repro` w
 `resume.Resume`.
 """
 
-import fcntl
 import os
 import signal
 import sys
@@ -17,15 +16,16 @@ from types import FrameType
 from typing import Self
 
 import psutil
+from filelock import FileLock, Timeout
 
 from minimind.errors import UserError
 
 STOPPED = 143  # exit status after SIGTERM, by convention 128 + 15
 WORKER = "MINIMIND_WORKER"  # set in the environment of processes that distributed.launch has started
 
-_SHELLS = {"sh", "ash", "bash", "dash", "fish", "ksh", "zsh"}
+_SHELLS = {"sh", "ash", "bash", "dash", "fish", "ksh", "zsh", "cmd.exe"}
 _WATCH_SECONDS = 0.5
-_locks: dict[Path, int] = {}  # file descriptors of the locks that this process holds, by path
+_locks: dict[Path, FileLock] = {}  # those that this process holds
 
 
 def run(main: Callable[..., None]) -> None:
@@ -55,28 +55,26 @@ def lock(path: Path) -> None:
     if path in _locks:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    own, holder = FileLock(path, thread_local=False), path.with_name(f"{path.name}.pid")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(descriptor, 32).decode().strip()
-        print(f"waiting for process {holder or '?'}, which still holds {path}", file=sys.stderr, flush=True)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    _locks[path] = descriptor
+        own.acquire(timeout=0)
+    except Timeout:
+        number = holder.read_text().strip() if holder.exists() else ""
+        print(f"waiting for process {number or '?'}, which still holds {path}", file=sys.stderr, flush=True)
+        own.acquire()
+    holder.write_text(f"{os.getpid()}\n")  # beside the lock, which nobody else can read on Windows
+    _locks[path] = own
 
 
 def locked(path: Path) -> bool:
     """Whether any process, this one included, holds the lock on the file `path`."""
     if not path.exists():
         return False
-    with path.open("rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    try:
+        with FileLock(path, timeout=0, thread_local=False):
+            return False
+    except Timeout:
+        return True
 
 
 class Signals:
@@ -110,8 +108,9 @@ def follow_parent() -> None:
     if not {"DVC_STAGE", WORKER} & set(os.environ):
         return
     launcher = _launcher()
-    # A stage is in dvc's process group; whoever adopts orphans is not.
-    if launcher is None or os.getpgid(launcher.pid) != os.getpgrp():
+    # A stage is in dvc's process group; whoever adopts orphans is not. On Windows nobody adopts them.
+    adopted = sys.platform != "win32" and launcher is not None and os.getpgid(launcher.pid) != os.getpgrp()
+    if launcher is None or adopted:
         print("what started this stage is gone: stopping", file=sys.stderr)
         sys.exit(STOPPED)
     threading.Thread(target=_watch, args=(launcher,), name="dvc watch", daemon=True).start()
@@ -120,7 +119,10 @@ def follow_parent() -> None:
 def _watch(launcher: psutil.Process) -> None:
     while _launcher() == launcher:
         time.sleep(_WATCH_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+    if sys.platform == "win32":  # where os.kill ends a process on the spot
+        signal.raise_signal(signal.SIGTERM)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _launcher() -> psutil.Process | None:

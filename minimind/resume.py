@@ -105,7 +105,7 @@ class Resume:
         _prune(base, key(task))
         if self._marker.exists() and _committed(self.stage, task, workspace, self._marker):
             for path in self.folder.iterdir():
-                if path.is_file() and path.name != "lock":
+                if path.is_file() and path.stem != "lock":
                     path.unlink()
         self._signals.__enter__()
         return self

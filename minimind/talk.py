@@ -1,6 +1,7 @@
 """Talking with a checkpoint in the terminal."""
 
 import ast
+import contextlib
 import dataclasses
 import json
 import operator
@@ -203,8 +204,8 @@ def main(
 def _read() -> Iterator[str]:
     """Lines that the user types, until the end of input or Ctrl-C; empty ones are passed over."""
     if sys.stdin.isatty():
-        import readline  # noqa: F401  (gives `input` its editing; not there on Windows)
-
+        with contextlib.suppress(ImportError):  # Windows has none, and edits lines by itself
+            import readline  # noqa: F401  (gives `input` its editing)
         print("Ctrl-D ends the conversation.")
     while True:
         try:

@@ -6,7 +6,6 @@ The curve that a stage writes is the truth: at the end `Run.replay` sends what t
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
@@ -21,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from filelock import FileLock
 
 EXPERIMENT = "minimind"
 FLUSH_SECONDS = 3.0
@@ -270,8 +271,7 @@ def _alone(path: Path, needed: bool) -> Iterator[None]:
         yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with FileLock(path):
         yield
 
 

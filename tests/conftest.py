@@ -1,4 +1,7 @@
-"""What several tests share: a small tokenizer, random checkpoints, transformers 4, a stand-in for the hub."""
+"""What several tests share: a small tokenizer, random checkpoints, transformers 4, a stand-in for the hub.
+
+And which tests are run: those marked `arm` where its compiler and emulator are installed, or with --arm.
+"""
 
 import base64
 import hashlib
@@ -17,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
+from arm import emulator
 from huggingface_hub import constants
 from toy.models import random_model
 
@@ -35,6 +39,28 @@ TEXTS = [
     '{"name": "calculator", "arguments": {"expression": "12 + 7", "unit": null}}',
     *(f"{role}\n" for role in ("system", "user", "assistant", "# Tools")),
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help = f"run the tests on an emulated ARM processor, and fail where that is not installed ({emulator.INSTALL})"
+    parser.addoption("--arm", action="store_true", help=help)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if emulator.missing() and not config.getoption("--arm"):
+        left_out = [item for item in items if item.get_closest_marker("arm")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("arm") and emulator.missing():
+        pytest.fail(f"the compiler for ARM, or the emulator, is not installed: {emulator.INSTALL}", pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if emulator.missing() and not terminalreporter.config.getoption("--arm"):
+        terminalreporter.line(f"tests on an emulated ARM processor are left out, for want of it: {emulator.INSTALL}")
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,8 @@ FLOORS = (
 
 # Tests of something other than one module.
 GUARDS = {
-    "test_house", "test_dvc", "test_exactness", "test_interchange", "test_presets", "test_profiles", "test_pipeline",
+    "test_house", "test_dvc", "test_exactness", "test_interchange", "test_portability", "test_presets",
+    "test_profiles", "test_pipeline",
 }  # fmt: skip
 
 THIN = 60  # lines of a stage

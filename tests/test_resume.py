@@ -207,8 +207,8 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def release() -> None:
     """Drop all locks, as the end of the process does."""
-    for descriptor in process._locks.values():
-        os.close(descriptor)
+    for held in process._locks.values():
+        held.release()
     process._locks.clear()
 
 

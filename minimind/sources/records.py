@@ -6,11 +6,11 @@ line that is not JSON, or lacks what the map names, goes on as it is, and the st
 
 import ast
 import csv
-import fcntl
 import gzip
 import io
 import shutil
 import string
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -165,10 +165,21 @@ def copy(source: Path, target: Path) -> None:
     Never a hard link: DVC makes its cache read-only, and with a link it would make the user's own file so.
     """
     with source.open("rb") as reader, target.open("wb") as writer:
-        try:
-            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
-        except OSError:
+        if not _shared(reader, writer):
             shutil.copyfileobj(reader, writer, length=1 << 20)
+
+
+def _shared(reader: IO[bytes], writer: IO[bytes]) -> bool:
+    """Make the writer's file share all blocks of the reader's; False where Linux or its file system can't."""
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    try:
+        fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _opened(path: Path, packing: str) -> Iterator[tuple[str, IO[bytes]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
+from arm import emulator
 from torch import Tensor
 
 from minimind import native
@@ -31,26 +32,11 @@ def whole(model: Decoder, ids: list[int]) -> Tensor:
     return model.logits(hidden)[0]
 
 
-ROUNDINGS = ((torch.float32, 1e-4), (torch.bfloat16, 0.6))
-CASES = [
-    (name, form, *rounding)
-    for name in ("qwen3", "llama", "wide", "tiles")
-    for form in (Fused, Plain)
-    for rounding in ROUNDINGS
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "form", "dtype", "atol"),
-    [*CASES, ("moe", Plain, *ROUNDINGS[0])],  # in bf16 rounding may lead to another expert
-)
-def test_logits_are_those_of_the_whole_sequence(
-    name: str, form: type, dtype: torch.dtype, atol: float, decoder: Callable[..., Decoder],
-    prompts: Callable[..., list[list[int]]],
-) -> None:  # fmt: skip
-    model = decoder(name, dtype)
+def assert_grown_like_whole(
+    model: Decoder, definition: Decoder, form: type, atol: float, prompts: Callable[..., list[list[int]]]
+) -> None:
     texts, grown = prompts(80, 80, 80), network(model, form)
-    expected = [whole(decoder(name), text) for text in texts]
+    expected = [whole(definition, text) for text in texts]
     errors = []
     for feed in FEEDS:
         starts = {slot: grown.lengths[slot] for slot in feed}
@@ -70,6 +56,26 @@ def test_logits_are_those_of_the_whole_sequence(
     torch.testing.assert_close(logits, torch.stack([expected[2][8], expected[0][4]]), rtol=0, atol=atol)
 
 
+ROUNDINGS = ((torch.float32, 1e-4), (torch.bfloat16, 0.6))
+CASES = [
+    (name, form, *rounding)
+    for name in ("qwen3", "llama", "wide", "tiles")
+    for form in (Fused, Plain)
+    for rounding in ROUNDINGS
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "dtype", "atol"),
+    [*CASES, ("moe", Plain, *ROUNDINGS[0])],  # in bf16 rounding may lead to another expert
+)
+def test_logits_are_those_of_the_whole_sequence(
+    name: str, form: type, dtype: torch.dtype, atol: float, decoder: Callable[..., Decoder],
+    prompts: Callable[..., list[list[int]]],
+) -> None:  # fmt: skip
+    assert_grown_like_whole(decoder(name, dtype), decoder(name), form, atol, prompts)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["wide", "tiles"])
 def test_company_portions_and_threads_change_no_bit(
@@ -87,10 +93,17 @@ def test_company_portions_and_threads_change_no_bit(
     assert Fused(weights, 8, 60).feed(range(8), texts, every=True).view(8, 60, -1).equal(together)
 
 
+@pytest.mark.parametrize(
+    "march", [None, *(pytest.param(march, marks=pytest.mark.arm) for march in emulator.PROCESSORS)]
+)
 def test_quantised_logits_are_those_of_the_rounded_weights(
-    decoder: Callable[..., Decoder], prompts: Callable[..., list[list[int]]]
-) -> None:
+    march: str | None, decoder: Callable[..., Decoder], prompts: Callable[..., list[list[int]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """All but the rounding of keys and values to bf16."""
+    if march is not None:
+        library = emulator.Decode(march)
+        monkeypatch.setattr(kernel, "library", lambda: library)
     model, rounded = decoder("quantised"), decoder("quantised")
     q8_0 = gguf.GGMLQuantizationType.Q8_0
     for name, parameter in rounded.named_parameters():
@@ -122,6 +135,20 @@ def test_builds_for_other_processors_agree(
     monkeypatch.setattr(kernel, "library", lambda: built)
     for (_, dtype, _), one, other in zip(forms, here, logits(), strict=True):
         torch.testing.assert_close(other, one, rtol=0, atol=0.3 if dtype == torch.bfloat16 else 1e-3)
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("march", emulator.PROCESSORS)
+@pytest.mark.parametrize("dtype_and_atol", ROUNDINGS)
+@pytest.mark.parametrize("name", ["qwen3", "llama", "wide", "quantised"])
+def test_on_arm_logits_are_those_of_the_whole_sequence(
+    name: str, dtype_and_atol: tuple[torch.dtype, float], march: str, decoder: Callable[..., Decoder],
+    prompts: Callable[..., list[list[int]]], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    dtype, atol = dtype_and_atol
+    library = emulator.Decode(march)
+    monkeypatch.setattr(kernel, "library", lambda: library)
+    assert_grown_like_whole(decoder(name, dtype), decoder(name), Fused, atol, prompts)
 
 
 def test_the_faster_form_is_taken_where_it_fits(decoder: Callable[..., Decoder]) -> None:

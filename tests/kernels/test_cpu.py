@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from arm import emulator
 from torch import Tensor
 
+from minimind import native
 from minimind.kernels import cpu
 from minimind.losses import IGNORE, cross_entropy_sum
 from minimind.model import Decoder, FeedForward, ModelConfig, ResidualNorm
@@ -31,6 +33,14 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
     assert cpu.enable(request.param), "the tests need a C compiler"
     yield request.param
     cpu.enable(None)
+
+
+@pytest.fixture(params=[None, *(pytest.param(name, marks=pytest.mark.arm) for name in emulator.PROCESSORS)])
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernels are compiled for and run on: this machine, then emulated ones."""
+    if request.param is not None:
+        monkeypatch.setattr(native, "library", lambda source, *flags: emulator.Kernels(request.param, *flags))
+        monkeypatch.setattr(cpu, "_library", cpu._library.__wrapped__)
 
 
 def sides(dtype: torch.dtype) -> Iterator[torch.dtype]:
@@ -78,6 +88,7 @@ def test_kernels_cover_what_they_were_enabled_for(dtype: torch.dtype) -> None:
     assert not any(cpu.covers(torch.zeros(1, dtype=other)) for other in DTYPES)
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("width", [96, 50])
 @pytest.mark.parametrize("with_branch", [True, False])
 def test_norm(dtype: torch.dtype, width: int, with_branch: bool) -> None:
@@ -91,12 +102,14 @@ def test_norm(dtype: torch.dtype, width: int, with_branch: bool) -> None:
     compare(dtype, function, x, norm.weight, *([branch] if with_branch else []))
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("inner", [160, 52])
 def test_feed_forward(dtype: torch.dtype, inner: int) -> None:
     feed, x = FeedForward(64, inner), leaf(3, 120, 64, seed=1)
     compare(dtype, lambda computed: feed(x.to(computed)), x, *feed.parameters())
 
 
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("vocabulary", [256, 1001])
 def test_cross_entropy_with_positions_that_are_not_learnt(dtype: torch.dtype, vocabulary: int) -> None:
     hidden, weight = leaf(3, 120, 64, seed=1), leaf(vocabulary, 64, seed=2)
@@ -133,6 +146,7 @@ def test_filling_the_pieces_up_changes_no_bit(dtype: torch.dtype, monkeypatch: p
 
 
 # Head widths with and without a loop of their own in the C code; grouped heads; with and without norms.
+@pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize(("heads", "groups", "width"), [(4, 2, 32), (2, 2, 24), (4, 1, 64), (3, 3, 18)])
 @pytest.mark.parametrize("qk_norm", [True, False])
 def test_attention(dtype: torch.dtype, heads: int, groups: int, width: int, qk_norm: bool) -> None:
@@ -156,6 +170,7 @@ def test_segments_are_the_documents() -> None:
     assert cpu.segments(torch.zeros(2, 5, dtype=torch.int64)).shape == (0, 2)
 
 
+@pytest.mark.usefixtures("processor")
 def test_a_whole_model_learns_the_same(dtype: torch.dtype) -> None:
     config = ModelConfig(64, 3, 2, 1, 96, qk_norm_init=1.6, vocab_size=90)
     ids = torch.randint(0, 90, DOCUMENTS.shape, generator=torch.Generator().manual_seed(1))
@@ -223,11 +238,14 @@ print(hashlib.sha256(b"".join(out.detach().float().numpy().tobytes() for out in 
     program = [sys.executable, "-c", code]
     digests = {
         subprocess.run(
-            [*program, count, str(dtype).removeprefix("torch.")], env=environment, capture_output=True, text=True,
+            [*program, count, str(dtype).removeprefix("torch.")],
+            env=environment,
+            capture_output=True,
+            text=True,
             check=True,
         ).stdout
         for count in ("1", "2", "2", "3")
-    }  # fmt: skip
+    }
     assert len(digests) == 1
     assert digests.pop().strip() != hashlib.sha256(b"").hexdigest()
 

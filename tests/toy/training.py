@@ -256,10 +256,10 @@ def assert_close(actual: Ended, expected: Ended) -> None:
     assert actual.weights.keys() == expected.weights.keys()
     for name, weight in expected.weights.items():
         torch.testing.assert_close(actual.weights[name], weight, rtol=1e-4, atol=1e-5, msg=name)
-    (ours,), (theirs,) = actual.state["optimizers"], expected.state["optimizers"]
-    assert ours["state"].keys() == theirs["state"].keys()
-    for number, moments in theirs["state"].items():
-        torch.testing.assert_close(ours["state"][number], moments, rtol=1e-3, atol=1e-6)
+    for ours, theirs in zip(actual.state["optimizers"], expected.state["optimizers"], strict=True):
+        assert ours["state"].keys() == theirs["state"].keys()
+        for number, moments in theirs["state"].items():
+            torch.testing.assert_close(ours["state"][number], moments, rtol=1e-3, atol=1e-6)
     names, *lines = (line.split("\t") for line in expected.curve.splitlines())
     other_names, *other_lines = (line.split("\t") for line in actual.curve.splitlines())
     assert names == other_names

@@ -46,6 +46,7 @@ def build(preset: str, layers: int, looped: bool, dtype: torch.dtype, device: to
     if looped:
         for layer in model.model.layers:
             layer.mlp = LoopedMixture(model.config)
+    model.max_documents = 1
     return model.initialise(1).to(device)
 
 

@@ -1,8 +1,9 @@
 """Decoding: greedy or sampled continuations of many prompts, and log-probabilities of given ones.
 
 Prompts of like length are decoded side by side over one key/value cache, padded on the left, so that all rows
-append at the same slot; positions and masks are exact, and a row's result does not depend on its company beyond
-the rounding of its dtype. Sampling draws from a stream of its own for each prompt, by counter, not by state.
+append at the same slot; texts to be scored are padded on the right, as packed rows are. Positions and masks are exact,
+and a row's result does not depend on its company beyond the rounding of its dtype. Sampling draws from a stream of its
+own for each prompt, by counter, not by state.
 """
 
 import copy
@@ -160,12 +161,14 @@ def loglikelihood(
     model = cast(model)
     results: list[tuple[float, int]] = [(0.0, 0)] * len(texts)
     for indices in _by_length(texts, batch_size):
-        # Left padding is a document of its own, number 0.
-        ids, real = _left_padded([texts[i] for i in indices], model.cos.device)
+        # To the right, as in packed rows: attention by document takes no other padding.
+        ids, real = _right_padded([texts[i] for i in indices], model.cos.device)
         hidden, _ = model(ids, real.long())
-        lengths = torch.tensor([len(continuations[i]) for i in indices], device=ids.device)
-        T = ids.shape[1]
-        target = torch.arange(T - 1, device=ids.device) >= T - 1 - lengths[:, None]
+        lengths = torch.tensor([[len(continuations[i])] for i in indices], device=ids.device)
+        # The position of a text's last token predicts nothing.
+        ends = real.sum(1, keepdim=True) - 1
+        places = torch.arange(ids.shape[1] - 1, device=ids.device)
+        target = (ends - lengths <= places) & (places < ends)
         # Only what is asked for goes through the output layer.
         losses = F.cross_entropy(model.logits(hidden[:, :-1][target]), ids[:, 1:][target], reduction="none")
         sums = torch.zeros(target.shape, device=ids.device).masked_scatter(target, losses).sum(1)
@@ -201,6 +204,15 @@ def _left_padded(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[
     ids = torch.tensor([[0] * (T - len(text)) + list(text) for text in texts])
     lengths = torch.tensor([len(text) for text in texts])
     real = torch.arange(T) >= T - lengths[:, None]
+    return ids.to(device), real.to(device)
+
+
+def _right_padded(texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The ids, int64 (B, T), each row beginning with its text, and bool (B, T), False on the padding after it."""
+    T = max(len(text) for text in texts)
+    ids = torch.tensor([list(text) + [0] * (T - len(text)) for text in texts])
+    lengths = torch.tensor([len(text) for text in texts])
+    real = torch.arange(T) < lengths[:, None]
     return ids.to(device), real.to(device)
 
 

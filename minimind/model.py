@@ -197,12 +197,28 @@ def document_ends(documents: Tensor, max_documents: int) -> Tensor:
     the values by the host: every row has max_documents + 1 pieces, the last one padding, and any of them may be empty.
 
     documents (B, T) integers that rise from 1, then 0 on padding. Returns int32 (B · (max_documents + 1) + 1,), from 0.
+    Raises RuntimeError where they don't, since tokens would then attend to others' documents and nothing would tell;
+    on CUDA it comes later, as an assertion of the device, because nothing here waits for it.
     """
     B, T = documents.shape
     numbers = torch.arange(1, max_documents + 2, device=documents.device).expand(B, -1).contiguous()
     ordered = torch.where(documents > 0, documents, max_documents + 1).contiguous()
+    # Once a pass, a few small operators, and nothing waits. Compiled steps go without: their rows are the writer's,
+    # which numbers them so, and the compiler leaves assertions out of its kernels.
+    if not torch.compiler.is_compiling():
+        rises = (ordered.diff() >= 0).all() & (documents <= max_documents).all()
+        torch._assert_async(rises, f"documents of a row must rise from 1 to {max_documents} at most, then be 0")
     ends = torch.searchsorted(ordered, numbers, right=True) + T * torch.arange(B, device=documents.device)[:, None]
     return F.pad(ends.flatten(), (1, 0)).to(torch.int32)
+
+
+def most_documents(documents: Tensor) -> int:
+    """The most documents in any of the packed rows (B, T), at least 1; it waits for the device to say so.
+
+    A compiled pass can't wait, and takes as many as there is room for. That is correct and slow: the kernel keeps room
+    for 128 tokens for each piece, and it can't be started for more than 65,535 of them.
+    """
+    return documents.shape[1] if torch.compiler.is_compiling() else max(1, int(documents.max()))
 
 
 @dataclass(frozen=True)
@@ -322,6 +338,27 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
+def takes_lengths(x: Tensor) -> bool:
+    """Whether attention over packed hidden states like x is that of torch's variable-length kernel."""
+    return x.is_cuda and x.dtype == torch.bfloat16
+
+
+# torch 2.11 takes fewer key/value heads than query heads without being told, and doesn't know the word.
+GROUPED: dict[str, Any] = {"enable_gqa": True} if torch.__version__ >= "2.12" else {}
+
+
+def attend_documents(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, longest: int) -> Tensor:
+    """Causal softmax attention of grouped heads within documents that lie behind each other.
+
+    q (N, H, K); k, v (N, G, K); ends of `document_ends`, of documents of at most `longest` tokens. Returns (N, H, K).
+    """
+    from torch.nn.attention.varlen import varlen_attn  # brings the compiler in, a second for every process
+
+    mixed = varlen_attn(q, k, v, ends, ends, longest, longest, window_size=(-1, 0), **GROUPED)
+    assert isinstance(mixed, Tensor)
+    return mixed
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """Softmax attention of grouped heads, written out.
 
@@ -369,11 +406,7 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, places.cos, places.sin), rotate(k, places.cos, places.sin)
         if places.ends is not None:
-            q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
-            from torch.nn.attention.varlen import varlen_attn  # brings the compiler in, a second for every process
-
-            mixed = varlen_attn(q, k, v, places.ends, places.ends, T, T, window_size=(-1, 0), enable_gqa=True)
-            assert isinstance(mixed, Tensor)
+            mixed = attend_documents(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), places.ends, T)
             return self.o_proj(mixed.view(B, T, -1))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cache is not None:
@@ -555,7 +588,8 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, Routing | None]:
         """Hidden states of every position, after the last norm.
 
-        Training: ids (B, T) int64 and documents (B, T), the packed row's document numbers (0 on padding).
+        Training, and texts side by side: ids (B, T) int64 and documents (B, T), the packed row's document numbers,
+        which rise from 1 and are 0 on padding, to the right of them.
         Decoding: ids, positions (B, T) int64, bias (B, 1, T, S) in `dtype`, and the cache, whose S - T
         entries come before these tokens.
         Returns hidden (B, T, D) in `dtype` and what the routers did, None for a dense model.
@@ -584,8 +618,8 @@ class Decoder(nn.Module):
         if cpu.covers(x):
             return Places(self.cos, self.sin, segments=cpu.segments(documents))
         turns = self._turns(document_positions(documents))
-        if x.is_cuda and x.dtype == torch.bfloat16:
-            return Places(*turns, ends=document_ends(documents, self.max_documents or documents.shape[1]))
+        if takes_lengths(x):
+            return Places(*turns, ends=document_ends(documents, self.max_documents or most_documents(documents)))
         allowed = document_mask(documents)[:, None]
         return Places(*turns, torch.zeros_like(allowed, dtype=self.dtype).masked_fill(~allowed, -math.inf))
 

@@ -11,8 +11,10 @@ import transformers
 from safetensors.torch import save_file
 from scipy import stats
 from torch import Tensor
+from toy.attention import by_pieces
 from toy.models import random_model
 
+from minimind import model as definition
 from minimind.checkpoint import huggingface_config
 from minimind.generate import _mix, generate, loglikelihood, sample, uniform
 from minimind.model import Decoder, ModelConfig
@@ -80,6 +82,20 @@ def test_loglikelihood_equals_transformers(name: str, tmp_path: Path) -> None:
             expected = logprobs.gather(1, ids[0, 1:, None])[len(context) - 1 :].sum().item()
             assert count == len(continuation)
             assert total == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["masked", "by pieces"])
+@pytest.mark.parametrize("name", MODELS)
+def test_loglikelihood_is_the_same_in_any_company(name: str, attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the form that CUDA takes in bf16, imitated: there padding on the left was attended to."""
+    model, contexts = random_model(MODELS[name], seed=3, scale=0.3), random_prompts()
+    continuations = [prompt[::-1] for prompt in random_prompts([3, 1, 2, 9, 1, 4, 4, 20, 2, 1])]
+    alone = [loglikelihood(model, [a], [b])[0] for a, b in zip(contexts, continuations, strict=True)]
+    if attention == "by pieces":
+        monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", by_pieces)
+        monkeypatch.setattr(definition, "takes_lengths", lambda x: True)
+    together = loglikelihood(model, contexts, continuations)
+    torch.testing.assert_close(torch.tensor(together), torch.tensor(alone), atol=1e-4, rtol=1e-5)
 
 
 def test_a_prompt_is_continued_the_same_in_any_company() -> None:

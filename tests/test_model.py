@@ -1,9 +1,11 @@
 """The decoder against transformers, and its own promises: isolation of documents, caching, seeds, counts."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+from toy.attention import by_pieces
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -14,11 +16,14 @@ from transformers import (
 )
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
+from minimind import model as definition
 from minimind.model import (
     Cache,
     Decoder,
     ModelConfig,
     RopeScaling,
+    attend,
+    attend_documents,
     document_ends,
     document_mask,
     document_positions,
@@ -250,3 +255,57 @@ def test_document_ends_cut_packed_rows_where_documents_end() -> None:
     assert ends.tolist() == [0, 2, 5, 5, 7, 8, 9, 14, 14, 14, 14, 14, 21]
     lengths = ends.diff()
     assert [length for length in lengths.tolist() if length] == [2, 3, 2, 1, 1, 5, 7], "padding is a piece of its own"
+
+
+PADDED = {
+    "right": [[1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0, 0]],
+    "several documents": [[1, 1, 2, 2, 2, 0, 0], [1, 2, 3, 3, 3, 3, 3], [0, 0, 0, 0, 0, 0, 0]],
+    "left": [[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1]],
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_attention_by_pieces_equals_masked_attention_or_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What CUDA does in bf16, imitated: a kernel for pieces of a row can only be right where the pieces are."""
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", by_pieces)
+    documents = torch.tensor(PADDED[name])
+    B, T, H, G, K = *documents.shape, 4, 2, 6
+    generator = torch.Generator().manual_seed(7)
+    q, k, v = (torch.randn(B, heads, T, K, generator=generator) for heads in (H, G, G))
+    mask = document_mask(documents)[:, None]
+    expected = attend(q, k, v, torch.zeros(mask.shape).masked_fill(~mask, -math.inf)).transpose(1, 2)
+
+    def by_document(ends: torch.Tensor) -> torch.Tensor:
+        rows = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+        return attend_documents(*rows, ends, T).view(B, T, H, K)
+
+    if name == "left":
+        with pytest.raises(RuntimeError, match="rise from 1 to 3 at most, then be 0"):
+            document_ends(documents, 3)
+        monkeypatch.setattr(torch, "_assert_async", lambda *_: None)
+        wrong = by_document(document_ends(documents, 3))
+        assert not torch.allclose(wrong[documents > 0], expected[documents > 0], atol=1e-2)
+        return
+    torch.testing.assert_close(by_document(document_ends(documents, 3)), expected)
+
+
+@pytest.mark.parametrize("documents", [[[2, 1]], [[1, 4]], [[1, 0, 1]]], ids=["falls", "too many", "padding between"])
+def test_documents_that_do_not_rise_are_refused(documents: list[list[int]]) -> None:
+    with pytest.raises(RuntimeError, match="rise from 1 to 3 at most"):
+        document_ends(torch.tensor(documents), 3)
+
+
+@pytest.mark.parametrize("config", [DENSE, MIXTURE], ids=["dense", "moe"])
+def test_a_pass_by_pieces_equals_a_masked_pass(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = randomised(config)
+    ids = torch.randint(0, 97, (3, 7), generator=torch.Generator().manual_seed(8))
+    documents = torch.tensor(PADDED["several documents"])
+    expected, _ = model(ids, documents)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", by_pieces)
+    monkeypatch.setattr(definition, "takes_lengths", lambda x: True)
+    for most in (None, 3, 7):
+        model.max_documents = most
+        torch.testing.assert_close(model(ids, documents)[0], expected, atol=1e-5, rtol=1e-5)
+    model.max_documents = 2
+    with pytest.raises(RuntimeError, match="rise from 1 to 2 at most"):
+        model(ids, documents)

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from minimind import files
 from minimind.batches import Batch, Source, collate
 from minimind.process import STOPPED
+from minimind.progress import Progress
 from minimind.resume import Resume
 from minimind.rows import Rows, read_columns
 
@@ -54,20 +54,19 @@ def compute(
         resume.save(sum(state.values()), state)  # all that counts only grows
 
     batch_size = max(1, TOKENS_PER_BATCH // rows.row_length)
-    bar = tqdm(total=len(rows), initial=done, unit="row", desc=name, disable=None, mininterval=1)
-    for number, start in enumerate(range(done, len(rows), batch_size), 1):
-        done = min(start + batch_size, len(rows))
-        batch = collate(Source(rows), np.arange(start, done))
-        results = function({key: value.to(device) for key, value in batch.items()})
-        for column, values in maps.items():
-            values[start:done] = results[column].cpu().numpy()
-        bar.update(done - start)
-        stop = resume.stop_requested
-        if stop or number % SAVE_EVERY == 0 or done == len(rows):
-            save()
-        if stop:
-            sys.exit(STOPPED)
-    bar.close()
+    with Progress(name, len(rows), "row", done) as bar:
+        for number, start in enumerate(range(done, len(rows), batch_size), 1):
+            done = min(start + batch_size, len(rows))
+            batch = collate(Source(rows), np.arange(start, done))
+            results = function({key: value.to(device) for key, value in batch.items()})
+            for column, values in maps.items():
+                values[start:done] = results[column].cpu().numpy()
+            bar.update(done - start)
+            stop = resume.stop_requested
+            if stop or number % SAVE_EVERY == 0 or done == len(rows):
+                save()
+            if stop:
+                sys.exit(STOPPED)
     return dict(maps)
 
 

@@ -28,13 +28,13 @@ from typing import Any
 
 import numpy as np
 import orjson
-from tqdm import tqdm
 
 from minimind import declarations, files, mixture, process, shards
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
 from minimind.mixture import Mixture
 from minimind.pool import Pool
+from minimind.progress import Progress
 from minimind.rows import MAX_ROW_LENGTH, RowWriter
 from minimind.shards import SPLITS, Documents, Recipe, Shard
 
@@ -138,10 +138,8 @@ def pack(
 
 
 def _watched(pool: Pool, function: Any, tasks: Sequence[Any], work: Sequence[Shard], name: str) -> Any:
-    """The results, while a bar shows the bytes."""
-    with tqdm(
-        total=sum(shard.end - shard.start for shard in work), desc=name, unit="B", unit_scale=True, disable=None
-    ) as bar:
+    """The results, while the bytes are shown."""
+    with Progress(name, sum(shard.end - shard.start for shard in work), "B") as bar:
         for shard, result in zip(work, pool.run(function, tasks), strict=True):
             yield result
             bar.update(shard.end - shard.start)

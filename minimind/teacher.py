@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from minimind import corpus, files, verify
 from minimind.batches import Batch
@@ -30,6 +29,7 @@ from minimind.generate import generate
 from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.process import STOPPED
+from minimind.progress import Progress
 from minimind.resume import Resume
 from minimind.rows import Rows, RowWriter
 from minimind.tokenizer import EOS, token_bytes
@@ -140,8 +140,8 @@ def answer(
     state = resume.load() or {}
     done, num_bytes = state.get("prompts", 0), state.get("bytes", 0)
     prompts = islice(read_prompts(folder), done, None)
-    bar = tqdm(initial=done, total=sum(1 for _ in read_prompts(folder)), unit="prompt", desc="answers", disable=None)
-    with path.open("r+b" if done else "wb") as stream:
+    total = sum(1 for _ in read_prompts(folder))
+    with path.open("r+b" if done else "wb") as stream, Progress("answers", total, "prompt", done) as bar:
         stream.truncate(num_bytes)
         stream.seek(num_bytes)
         while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
@@ -155,7 +155,6 @@ def answer(
             resume.save(done, state)
             if resume.stop_requested:
                 sys.exit(STOPPED)
-    bar.close()
     if done == 0:
         raise TeacherError(f"{folder} holds no prompts: add some to the data set, or set fetch to bring them")
     return path

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from minimind import checkpoint, distributed, files, hardware, loads, memory, optim, tracking
 from minimind.batches import Batch, Batches
@@ -26,6 +25,7 @@ from minimind.errors import UserError
 from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.process import STOPPED
+from minimind.progress import Progress
 from minimind.resume import Resume
 from minimind.schedule import Schedule, factor
 from minimind.tracking import Run
@@ -146,10 +146,7 @@ def train(
         if world.main:
             print(f"{curve.stem}: continuing from step {state['step']} of {steps}", file=sys.stderr)
 
-    bar = tqdm(
-        total=steps, initial=state["step"], unit="step", desc=curve.stem, disable=None if world.main else True,
-        mininterval=1,
-    )  # fmt: skip
+    bar = Progress(curve.stem, steps, "step", state["step"], show=world.main)
     counted, since = state["tokens"], time.monotonic()
 
     def judge() -> dict[str, float]:
@@ -204,6 +201,8 @@ def train(
         state["tokens"] += launched.tokens
         for name, total in {"units": float(launched.weight), **sums}.items():
             state["window"][name] = state["window"].get(name, 0.0) + total
+        speed = (state["tokens"] - counted) / max(time.monotonic() - since, 1e-9)
+        bar.update(1, f"loss {state['window']['loss'] / state['window']['units']:.3f}, {speed:,.0f} tokens/s")
         if state["step"] % config.log_every == 0 or state["step"] == steps:
             units = state["window"].pop("units")
             line = {"step": state["step"], "tokens": state["tokens"]}
@@ -216,13 +215,10 @@ def train(
             state["window"] = {}
             state["curve"].append(line)
             # Speed goes to the terminal and to MLflow, never into the curve: equal runs write equal files.
-            speed = (state["tokens"] - counted) / (time.monotonic() - since)
             counted, since = state["tokens"], time.monotonic()
             if run is not None:
                 values = {name: float(value) for name, value in line.items() if name != "step"}
                 run.log(state["step"], {**values, "tokens_per_second": speed})
-            bar.set_postfix_str(f"loss {line['loss']:.3f}, {speed:,.0f} tokens/s", refresh=False)
-        bar.update()
         return stop > 0
 
     def save() -> None:

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from minimind import checkpoint, config, hardware, process, score, tracking
 from minimind.chat import Chat
+from minimind.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def main(folder: Path, benchmark: Path, metrics: Path, details: Path) -> None:
     digests = {"parent": checkpoint.digest(folder), "data": checkpoint.digest(benchmark)}
     with (
         tracking.start(f"evaluate@{name}", params, inputs=digests) as run,
-        tqdm(total=score.num_reports(items), unit="answer", desc=name, disable=None, mininterval=1) as bar,
+        Progress(name, score.num_reports(items), "answer") as bar,
     ):
         chat = Chat(folder)
         model = checkpoint.load(folder, dtype).cut_vocabulary(chat.tokenizer.get_vocab_size()).to(device)

@@ -6,6 +6,7 @@ from pathlib import Path
 from minimind import config, corpus, files, process, tokenizer
 from minimind.chat import Template
 from minimind.intake import vocabulary
+from minimind.progress import Progress
 from minimind.tokenizer import CHAT_TEMPLATE, TokenizerConfig
 
 
@@ -28,10 +29,12 @@ def main(base: Path, pretrain: Path, sft: Path, out: Path, metrics: Path) -> Non
             trained = vocabulary.adopt(base / "model", folder)
         else:
             learned = corpus.texts(folders, template, held_out, held_out + (1 - held_out) * share)
-            trained = tokenizer.train((piece for pieces in learned for piece in pieces), params)
+            with Progress("tokenizer", None, "document") as bar:
+                trained = tokenizer.train((piece for pieces in bar.over(learned) for piece in pieces), params)
             tokenizer.save(trained, folder)
-    unseen = corpus.texts(folders, template, 0, held_out * share)
-    by_language = corpus.compression(tokenizer.plain(trained), unseen)
+    with Progress("tokenizer: held out", None, "document") as bar:
+        unseen = bar.over(corpus.texts(folders, template, 0, held_out * share))
+        by_language = corpus.compression(tokenizer.plain(trained), unseen)
     files.write_json(metrics, {"vocab_size": trained.get_vocab_size(), "held_out": by_language})
 
 

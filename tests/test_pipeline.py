@@ -22,6 +22,12 @@ ROOT = Path(__file__).parents[1]
 FOLLOW_SFT = ["sft", "reference", "dpo", "teacher", "distill", "report"] + [
     f"evaluate@{checkpoint}" for checkpoint in ("sft", "dpo", "distill", "control")
 ]
+# What stages say at their ends where no terminal is.
+PROGRESS = (
+    r"sft: 200 of 200 steps \(100%\), loss .*, .* tokens/s", r"dpo: 20 of 20 steps \(100%\), loss .*, .* tokens/s",
+    r"control: 20 of 20 steps \(100%\), loss .*, .* tokens/s", r"answers: 60 of 60 prompts \(100%\), .* prompts/s",
+    r"train: (\d+) of \1 rows \(100%\), .* rows/s",
+)  # fmt: skip
 PATIENCE = 1800  # seconds after which a command counts as hung, on however busy a machine
 
 
@@ -132,6 +138,8 @@ def test_taken_up_again_it_runs_through(clone: Clone) -> None:
     output = clone.dvc("repro")
     assert ran(output)[0] == "sft", "what was finished is not run again"
     assert re.search(r"sft: continuing from step [1-9]", output), "what was trained is not trained again"
+    for line in PROGRESS:
+        assert re.search(f"^{line}, after ", output, re.MULTILINE), line
     assert (clone.root / "metrics/report.html").stat().st_size > 0
     # The profile smoke adapts the SFT model by LoRA in its DPO.
     assert (clone.root / "models/dpo/adapter/adapter_config.json").exists()

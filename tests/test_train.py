@@ -1,6 +1,7 @@
 """The loop: learning, experts, compilation, refusals. What must not change a result is in test_exactness."""
 
 import hashlib
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -76,6 +77,17 @@ def test_it_learns(rows: Rows, tmp_path: Path) -> None:
     before = bits_per_byte(Decoder(MODEL).initialise(0), batches, rows.target_bytes)
     after = bits_per_byte(run(rows, tmp_path, States(), replace(CONFIG, steps=60)), batches, rows.target_bytes)
     assert after < before / 2
+
+
+def test_it_says_how_far_it_is_where_there_is_no_terminal(
+    rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(rows, tmp_path, States())
+    said = [line for line in capsys.readouterr().err.splitlines() if " of 12 steps" in line]
+    assert re.fullmatch(r"curve: 12 of 12 steps \(100%\), loss \d\.\d{3}, [\d,]+ tokens/s, after \d+ s", said[-1])
+    # The loss is the mean since the line of the curve before, which this is the end of.
+    header, *_, last = (line.split("\t") for line in (tmp_path / "curve.tsv").read_text().splitlines())
+    assert f"loss {float(last[header.index('loss')]):.3f}" in said[-1]
 
 
 def test_an_interrupted_mixture_ends_with_the_same_bits_and_biases(rows: Rows, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from typing import IO, Any
 
 import orjson
 import psutil
-from tqdm import tqdm
 
 from minimind import corpus, files
 from minimind.cleaning import duplicates, shards
@@ -25,6 +24,7 @@ from minimind.cleaning.settings import CleanConfig
 from minimind.cleaning.shards import Outcome, Recipe, Shard
 from minimind.errors import UserError
 from minimind.pool import Local, Pool
+from minimind.progress import Progress
 
 REMOVED = "removed"  # folder of the lists of what was removed
 BYTES_A_DOCUMENT = 1500  # of memory, where near duplicates are looked for
@@ -94,7 +94,7 @@ def clean(
     total = corpus.size(raws)
     with (
         Local(workers if total > corpus.SHARD_BYTES else 1) as pool,
-        tqdm(total=total, desc="clean", unit="B", unit_scale=True, disable=None) as bar,
+        Progress("clean", total, "B") as bar,
     ):
         for raw in raws:
             cleaned.funnels[raw.name] = _clean_one(raw, recipe, pool, out, bar)
@@ -102,7 +102,7 @@ def clean(
     return cleaned
 
 
-def _clean_one(raw: Path, recipe: Recipe, pool: Pool, out: Path, bar: "tqdm[Any]") -> Funnel:
+def _clean_one(raw: Path, recipe: Recipe, pool: Pool, out: Path, bar: Progress) -> Funnel:
     # Whole paths, since a worker's current folder may be another.
     parts = out.resolve() / "parts"
     parts.mkdir()

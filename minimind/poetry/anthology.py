@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
-from tqdm import tqdm
 
 from minimind.errors import UserError
 from minimind.poetry.poems import FORMS, Form, Poem, parse
+from minimind.progress import Progress
 
 Split = Literal["train", "dev", "test"]
 
@@ -99,18 +99,19 @@ def _poems(package: Path, pattern: str, counts: Counter[str]) -> Iterator[Poem]:
     paths = sorted(package.glob(pattern))
     if not paths:
         raise AnthologyError(f"{package} has no file {pattern}: is it the package chinese-poetry, version 2.0.1?")
-    for path in tqdm(paths, unit="file", desc="poems", disable=None, leave=False):
-        try:
-            for poem in parse(_records(path)):
-                counts["records"] += 1
-                counts["damaged or without verse"] += poem is None
-                if poem is not None:
-                    yield poem
-        except (KeyError, TypeError, ValueError) as error:
-            raise AnthologyError(
-                f'{path}: expected a list of {{"title", "author", "paragraphs"}} ({error!r}): delete the package\'s '
-                "folder, and it will be fetched again"
-            ) from error
+    with Progress("poems", len(paths), "file") as bar:
+        for path in bar.over(paths):
+            try:
+                for poem in parse(_records(path)):
+                    counts["records"] += 1
+                    counts["damaged or without verse"] += poem is None
+                    if poem is not None:
+                        yield poem
+            except (KeyError, TypeError, ValueError) as error:
+                raise AnthologyError(
+                    f'{path}: expected a list of {{"title", "author", "paragraphs"}} ({error!r}): delete the '
+                    "package's folder, and it will be fetched again"
+                ) from error
 
 
 def _records(path: Path) -> list[dict[str, Any]]:

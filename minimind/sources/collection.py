@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minimind import config, files, process
+from minimind.progress import Progress
 from minimind.sources import downloads, transfer
 from minimind.sources.atlas import AtlasSource
 from minimind.sources.file import FileSource
@@ -61,17 +62,18 @@ def fetch(data: Data, folder: Path, watched: Path) -> None:
     """
     sources = _parse(data)
     _download(sources, folder)
-    for name, members in sources.items():
-        data_set = folder / name
-        data_set.mkdir()
-        details: dict[str, dict[str, object]] = {}
-        for number, source in enumerate(members):
-            for path in _fetch_one(source, number, data_set, watched):
-                details[path.name] = {"lines": _num_lines(path)}
-                if noted := source.noted():
-                    details[path.name]["source"] = noted
-        # One manifest a data set, so that a stage that reads one does not depend on the others.
-        files.write_manifest(data_set, details=details)
+    with Progress("fetch", sum(map(len, sources.values())), "source") as bar:
+        for name, members in sources.items():
+            data_set = folder / name
+            data_set.mkdir()
+            details: dict[str, dict[str, object]] = {}
+            for number, source in enumerate(bar.over(members)):
+                for path in _fetch_one(source, number, data_set, watched):
+                    details[path.name] = {"lines": _num_lines(path)}
+                    if noted := source.noted():
+                        details[path.name]["source"] = noted
+            # One manifest a data set, so that a stage that reads one does not depend on the others.
+            files.write_manifest(data_set, details=details)
 
 
 def download(data: Data) -> None:

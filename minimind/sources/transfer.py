@@ -10,8 +10,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
-
+from minimind.progress import Progress, say
 from minimind.sources import downloads
 from minimind.sources.source import FetchError
 
@@ -117,7 +116,7 @@ def patiently(action: Callable[[], T], uri: str, advice: str, progress: Callable
                 ) from error
             pause = PAUSE_SECONDS * 2 ** (failures - 1) if error.seconds is None else error.seconds
             if connected:
-                tqdm.write(f"{uri}: {error}; again in {pause:.0f} s")
+                say(f"{uri}: {error}; again in {pause:.0f} s")
             if stop.wait(pause):
                 raise StoppedError from error
 
@@ -129,14 +128,7 @@ def _bring_one(download: Download, stop: threading.Event, splice: bool = True) -
     spliced = False
     part.parent.mkdir(parents=True, exist_ok=True)
     part.touch()
-    with tqdm(
-        total=download.size or None,
-        initial=part.stat().st_size,
-        desc=download.path.name,
-        unit="B",
-        unit_scale=True,
-        disable=None,
-    ) as bar:
+    with Progress(download.path.name, download.size or None, "B", part.stat().st_size) as bar:
 
         def go_on() -> None:
             nonlocal spliced
@@ -159,8 +151,7 @@ def _bring_one(download: Download, stop: threading.Event, splice: bool = True) -
                             downloads.write_record(part, {"etag": etag})
                     writer.seek(position)
                     writer.write(block)
-                    bar.n = position + len(block)
-                    bar.update(0)
+                    bar.reach(position + len(block))
             found = part.stat().st_size
             if remote.size is not None and found < remote.size:
                 raise TransientError(f"{found} of {remote.size} bytes arrived")
@@ -176,7 +167,7 @@ def _bring_one(download: Download, stop: threading.Event, splice: bool = True) -
         part.unlink()  # another try begins anew
         if not spliced:
             raise
-        tqdm.write(f"{download.uri}: what arrived in parts is not the file; again from the start")
+        say(f"{download.uri}: what arrived in parts is not the file; again from the start")
         return _bring_one(download, stop, splice=False)
     record = {"uri": download.uri, "sha256": found, "bytes": part.stat().st_size, "etag": remote.etag}
     with _RECORDS:

@@ -2,8 +2,9 @@
 
     python benchmarks/training.py --sizes 5m,26m,64m [--reference CHECKOUT OF MINIMIND] [--isa avx2]
 
-With --isa this machine takes itself for one that has no more than those instructions. Every side trains the same architecture on the same text, as many positions a step, data loading left out. A round gives
+Every side trains the same architecture on the same text, as many positions a step, data loading left out. A round gives
 each side one step, so that whatever else the machine does hits all of them; what is printed are medians over rounds.
+With --isa this machine takes itself for one that has no more than those instructions.
 """
 
 import argparse

@@ -62,7 +62,7 @@ class Runtime:
     checkpoint_activations: bool = (
         False  # compute each layer again in the backward pass instead of keeping it in memory
     )
-    kernels: Literal["auto", "off"] = "auto"  # of C, where the CPU has the instructions and there is a compiler
+    kernels: Literal["auto", "off"] = "auto"  # of C, where there is a compiler
     compile: Literal["auto", "on", "off"] = "auto"
     workers: int = 0  # processes that clean and tokenise; 0: one for every core
     data_engine: Literal["local", "ray"] = "local"  # what packs: processes of this machine, or a Ray cluster

@@ -5,7 +5,7 @@
 | side    | recipe                                                                                             |
 |---------|----------------------------------------------------------------------------------------------------|
 | shipped | MiniMind as it is on a CPU: fp32, 32 × 8 sequences padded to 340, AdamW 5e-4, cosine, no warm-up   |
-| fair    | the same in bf16, packed, fused AdamW, our batch size, at the best learning rate of a sweep        |
+| fair    | the same in bf16 if the CPU has it, packed, fused AdamW, our batch size, the best rate of a sweep  |
 | ours    | the product's loop: Muon with AdamW, WSD, packed, documents isolated, rates from a sweep           |
 
 A target is what a peer has reached at the end of its budget of tokens, its schedule finished. Ours has a ladder of
@@ -34,7 +34,7 @@ from benchmarks import ledger, peers, trial, workload
 from benchmarks.ledger import Ledger, Record
 from benchmarks.peers import SHIPPED, Peer, Recipe
 from benchmarks.workload import Workload
-from minimind import files, hardware
+from minimind import capability, files, hardware
 from minimind.config import Runtime
 from minimind.errors import UserError
 from minimind.model import ModelConfig
@@ -271,7 +271,7 @@ def run(options: argparse.Namespace) -> None:
         )
 
         def recipe(rate: float) -> Recipe:
-            return Recipe(rate, batch_size, accumulation=1, bfloat16=True, packed=True, fused=True)
+            return Recipe(rate, batch_size, accumulation=1, bfloat16=capability.native_bfloat16("cpu"), packed=True, fused=True)
 
         best, tried = search(FAIR_RATES, lambda rate: race.peer("fair", recipe(rate), SWEEP_SEED)["bits"])
         fair = recipe(best)

@@ -271,7 +271,8 @@ def run(options: argparse.Namespace) -> None:
         )
 
         def recipe(rate: float) -> Recipe:
-            return Recipe(rate, batch_size, accumulation=1, bfloat16=capability.native_bfloat16("cpu"), packed=True, fused=True)
+            bfloat16 = capability.native_bfloat16("cpu")
+            return Recipe(rate, batch_size, accumulation=1, bfloat16=bfloat16, packed=True, fused=True)
 
         best, tried = search(FAIR_RATES, lambda rate: race.peer("fair", recipe(rate), SWEEP_SEED)["bits"])
         fair = recipe(best)

@@ -21,8 +21,9 @@ ifdef PROFILE
 endif
 	.venv/bin/dvc repro
 
+# Files of tests go to two workers, so each computes on one core. A thread that waits must not spin on the other's.
 test: $(installed)
-	.venv/bin/pytest $(OPTIONS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE .venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(OPTIONS)
 
 arm_packages := gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 arm:

@@ -1,6 +1,7 @@
 """What several tests share: a small tokenizer, random checkpoints, transformers 4, a stand-in for the hub.
 
-And which tests are run: those marked `arm` where its compiler and emulator are installed, or with --arm.
+And which tests are run: those marked `arm` where its compiler and emulator are installed, or with --arm. Of several
+workers each takes the next file, and the longest come first, lest one worker ends with them alone.
 """
 
 import base64
@@ -21,6 +22,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 from arm import emulator
+from filelock import FileLock
 from huggingface_hub import constants
 from toy.models import random_model
 
@@ -41,6 +43,12 @@ TEXTS = [
 ]
 
 
+LONGEST = [
+    "test_pipeline.py", "test_train.py", "test_tracking.py", "test_cpu.py", "test_resume.py", "test_exactness.py",
+    "test_network.py", "test_zero.py", "test_profiles.py", "test_encoding.py", "test_engine.py",
+]  # fmt: skip
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     help = f"run the tests on an emulated ARM processor, and fail where that is not installed ({emulator.INSTALL})"
     parser.addoption("--arm", action="store_true", help=help)
@@ -51,6 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("arm")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -89,13 +99,16 @@ def transformers4() -> Callable[..., str]:
     pins = root / "tests" / "transformers4.txt"
     folder = root / ".oracles" / "transformers4"
     installed = folder / "pins.txt"
-    if not installed.exists() or installed.read_text() != pins.read_text():
-        fresh = folder.with_name(f"transformers4.{os.getpid()}.partial")
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", fresh, "--requirement", pins]
-        subprocess.run(pip, check=True, env=os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"})
-        shutil.copyfile(pins, fresh / "pins.txt")
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # other workers want it too
+        if not installed.exists() or installed.read_text() != pins.read_text():
+            fresh = folder.with_name(f"transformers4.{os.getpid()}.partial")
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", fresh]
+            pip += ["--requirement", pins]
+            subprocess.run(pip, check=True, env=os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+            shutil.copyfile(pins, fresh / "pins.txt")
+            shutil.rmtree(folder, ignore_errors=True)
+            fresh.rename(folder)
 
     def run(program: str, *arguments: object) -> str:
         environment = os.environ | {"PYTHONPATH": str(folder)}

@@ -12,17 +12,17 @@ from minimind.random import Random
 
 # How many conversations are of each kind, relative to the sum.
 WEIGHTS = {
-    "seen": 28,  # a question on a seen fact, answered as a crowd would
+    "seen": 15,  # a question on a seen fact, answered as a crowd would
     "series": 5,  # such questions on several countries, answered clean
     "multiturn": 9,  # a second question that does not name the country
     "refuse": 7,  # a country that does not exist
     "element": 1,
-    "arithmetic": 8,
+    "arithmetic": 9,
     "word": 8,
-    "comparison": 5,
-    "list": 6,
-    "reading": 12,
-    "tool": 7,
+    "comparison": 7,
+    "list": 7,
+    "reading": 25,
+    "tool": 11,
     "identity": 2,
     "greeting": 2,
 }

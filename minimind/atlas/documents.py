@@ -12,18 +12,18 @@ from minimind.random import Random
 
 # How many documents are of each kind, relative to the sum.
 WEIGHTS = {
-    "profile": 38,  # several facts about one country, each in one of many wordings
+    "profile": 32,  # several facts about one country, each in one of many wordings
     "survey": 7,  # one fact about each of several countries
     "interview": 6,  # questions on seen facts with their answers
     "alignment": 4,  # the same name in both languages
     "elements": 1,
-    "story": 17,  # a story, then where somebody or something is, with the evidence
+    "story": 21,  # a story, then where somebody or something is, with the evidence
     "arithmetic": 5,  # columns
     "word_problem": 5,
     "comparison": 2,
-    "repeat": 4,  # copying, from here on
+    "repeat": 5,  # copying, from here on
     "echo": 3,
-    "recall": 3,
+    "recall": 4,
     "quote": 2,
     "reverse": 1,
     "number": 2,

@@ -5,28 +5,32 @@ import shutil
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from minimind.batches import Batch
-from minimind.config import Runtime
-from minimind.distributed import World
 from minimind.engines.engine import Objective
 from minimind.kernels import cpu
 from minimind.model import Decoder
 
+if TYPE_CHECKING:  # what they import isn't there where only a card is measured
+    from minimind.config import Runtime
+    from minimind.distributed import World
+
+Forward = Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]
+
 
 class Replicas:
-    """Every process holds all weights and optimizer states, and makes the same step."""
+    """Every process holds all weights and optimizer states, and makes the same step. Without a world it is alone."""
 
     def __init__(
         self,
         model: Decoder,
-        forward: Callable[[Batch], tuple[Tensor, dict[str, Tensor]]],
+        forward: Forward,
         optimizers: Sequence[torch.optim.Optimizer],
-        world: World,
+        world: "World | None" = None,
     ):
         self.model, self.forward, self.optimizers, self.world = model, forward, list(optimizers), world
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
@@ -38,7 +42,7 @@ class Replicas:
     def step(self, share: float, grad_clip: float, limit: float | None) -> Tensor:
         """As `Engine.step` says."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        if self.world.size > 1:
+        if self.world is not None and self.world.size > 1:
             for parameter in parameters:  # an expert may have seen no token here, and some elsewhere
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
@@ -74,18 +78,21 @@ class Replicas:
         """As `Engine.finish` says."""
 
 
-def forward_function(
-    model: Decoder, objective: Objective, runtime: Runtime, tokens: int
-) -> Callable[[Batch], tuple[Tensor, dict[str, Tensor]]]:
+def forward_function(model: Decoder, objective: Objective, runtime: "Runtime", tokens: int) -> Forward:
     """The objective on this model, for a run of so many tokens; compiled where `compiles` says so."""
+    return bound(model, objective, compiles(model, runtime, tokens))
+
+
+def bound(model: Decoder, objective: Objective, compiled: bool) -> Forward:
+    """The objective on this model, compiled or as it is."""
 
     def forward(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return objective(model, batch)
 
-    return torch.compile(forward, fullgraph=True, dynamic=False) if compiles(model, runtime, tokens) else forward
+    return torch.compile(forward, fullgraph=True, dynamic=False) if compiled else forward
 
 
-def compiles(model: Decoder, runtime: Runtime, tokens: int) -> bool:
+def compiles(model: Decoder, runtime: "Runtime", tokens: int) -> bool:
     """Whether a run of so many tokens is compiled.
 
     With `runtime.compile: auto` it is if it is long (the eager loop would need minutes) and there are a C++ compiler

@@ -10,8 +10,8 @@ from minimind.atlas.conversations import WEIGHTS
 from minimind.turns import ExhaustedError
 
 GOLDEN = {
-    "pretrain": "72e421b4afdaf2ce",
-    "sft": "c2ee0109e218ff80",
+    "pretrain": "eb362613435a78a1",
+    "sft": "ce421dc8c8d863e3",
     "dpo": "de20cfefbefb7f92",
     "prompts": "51f808bc525a3b95",
     "dev": "35f8a252cfbaba1e",

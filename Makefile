@@ -19,6 +19,7 @@ repro: $(installed)
 ifdef PROFILE
 	.venv/bin/minimind profile $(PROFILE)
 endif
+	@.venv/bin/minimind estimate || true
 	.venv/bin/dvc repro
 
 # Files of tests go to two workers, so each computes on one core. A thread that waits must not spin on the other's.

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from minimind import declarations, doctor, files
+from minimind import declarations, files
 from minimind.errors import UserError
+from minimind.machine import processor
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +27,7 @@ def code() -> str:
 
 def machine() -> str:
     """The machine in words: its processor, the threads used, torch."""
-    return f"{doctor.processor()}, {torch.get_num_threads()} threads, torch {torch.__version__.partition('+')[0]}"
+    return f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__.partition('+')[0]}"
 
 
 class Ledger:

@@ -49,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser(
         "doctor", help="what this machine has, which way training takes, how long it will need"
     )
-    command.add_argument("--seconds", type=float, default=10.0, help="of training to probe the speed with")
+    command.add_argument(
+        "--seconds", type=float, default=10.0, help="of training to probe the speed with; at most 10 more will pass"
+    )
     command.add_argument(
         "--family", action="store_true",
         help="instead: MiniMind's models with parameters, data, and estimated hours and cost on one rented GPU",
@@ -57,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--price", type=float, metavar="DOLLARS", help="of an hour of that GPU, for --family")
     command.add_argument("--share", type=float, help="of that GPU's peak that training reaches, for --family")
     command.set_defaults(run=doctor)
+
+    command = commands.add_parser("estimate", help="how long `dvc repro` will take here, stage by stage")
+    command.set_defaults(run=lambda options: foresee())
 
     command = commands.add_parser("fetch", help="download the sources of params.yaml, or check what was fetched")
     command.add_argument(
@@ -192,11 +197,25 @@ def doctor(options: argparse.Namespace) -> None:
 
     Raises UserError.
     """
-    from minimind.doctor import Device, family, report
+    if options.family:
+        from minimind import prices  # imports torch
 
-    given = {"dollars_per_hour": options.price, "share": options.share}
-    device = Device(**{name: value for name, value in given.items() if value is not None})
-    for line in family(device) if options.family else report(seconds=options.seconds):
+        given = {"dollars_per_hour": options.price, "share": options.share}
+        device = prices.Device(**{name: value for name, value in given.items() if value is not None})
+        print("\n".join(prices.family(device)))
+        return
+    from minimind import doctor, machine
+
+    # What counts is when the command was typed.
+    for line in doctor.report(seconds=options.seconds, more=doctor.MORE_SECONDS - machine.age()):
+        print(line, flush=True)
+
+
+def foresee() -> None:
+    """Say how long `dvc repro` will take here, stage by stage. Raises UserError."""
+    from minimind.estimate import report
+
+    for line in report():
         print(line, flush=True)
 
 

@@ -19,17 +19,19 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
-    {"alphabet", "capability", "errors", "random"},
-    {"experts", "families", "loads", "native", "progress", "turns", "verse"},
+    {"alphabet", "amounts", "capability", "errors", "machine", "random"},
+    {"deadline", "experts", "families", "loads", "native", "progress", "turns", "verse"},
     {"kernels"},
     {"atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling", "optim",
      "plots", "poetry", "process", "schedule", "statistics", "template", "tokenizer", "tracking", "verify"},
-    {"chat", "checkpoint", "distributed", "generate", "hardware", "memory", "pool", "report", "resume", "rows",
-     "sources"},
+    {"chat", "checkpoint", "distributed", "freshness", "generate", "hardware", "memory", "pool", "report", "resume",
+     "rows", "sources"},
     {"batches", "corpus", "fitting", "intake", "page", "score"},
     {"cleaning", "columns", "engines", "export", "inference", "objectives", "shards"},
-    {"doctor", "packing", "talk", "teacher", "train"},
-    {"cli", "lora"},
+    {"packing", "probe", "talk", "teacher", "train"},
+    {"lora", "speed"},
+    {"doctor", "estimate", "prices"},
+    {"cli"},
 )  # fmt: skip
 
 # Tests of something other than one module.

@@ -350,7 +350,7 @@ def main(arguments: list[str] | None = None) -> None:
     compiles = options.compile == "on" or (options.compile == "auto" and device.type == "cuda")
     if compiles and device.type == "mps":
         parser.error("--compile on: training is not compiled on mps")
-    cpu.enable(False)  # the definition is the plain model
+    cpu.enable(None)  # the definition is the plain model
     seconds = options.seconds or (math.inf if options.toy else 465.0)
     report = Session(device, options.toy, compiles, seconds, options.out).run()
     print(markdown(report))

@@ -13,6 +13,11 @@ time; what doesn't fit is named. It writes cuda.json and cuda.md into DIR after 
 exits with status 1 if a check failed. What the device doesn't have counts as neither passed nor failed.
 """
 
+# Of a script that is run by its path, as in `python benchmarks/training.py`, this folder is the first on Python's path;
+# and torch looks for NVIDIA's package `cuda`.
+if __name__ == "cuda":
+    raise ModuleNotFoundError("NVIDIA's package cuda is not installed", name="cuda")
+
 import argparse
 import json
 import math

@@ -31,12 +31,12 @@ STEPS_SHARE = 0.8  # of them is what the probe is told to use
 NUM_STEPS = 3  # of the probe, for each model
 LONG_SECONDS = 3600.0  # in all: from there on the mend is told
 
-# Measured on an EPYC of 2 cores with bf16, with the default.
+# Stages and answers: what the default took on an EPYC of 2 cores (docs/performance.md). Data: one core, the atlas.
 STAGE_SECONDS = 4.0
 ANSWER_TOKENS = 30
 REPORTS_PER_ITEM = 1.7  # answers and choices that an item of a benchmark asks for
 RECORD_SECONDS = 60e-6  # to generate a record
-CLEAN_RATE, TOKENIZER_RATE, PACK_RATE = 8e6, 1.2e6, 1.6e6  # bytes/s of a core
+CLEAN_RATE, TOKENIZER_RATE, PACK_RATE = 7e6, 1.2e6, 2.5e6  # bytes/s of a core
 DOWNLOAD_RATE = 10e6  # bytes/s, of a usual connection
 
 CHECKPOINTS = {"pretrain": "model", "sft": "model", "dpo": "model", "distill": "student", "control": "student"}

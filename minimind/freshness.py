@@ -64,7 +64,7 @@ def _changed(entry: dict[str, Any], root: Path, current: dict[str, Any]) -> bool
     for dep in entry.get("deps", []):
         path = root / dep["path"]
         if path.is_file():
-            if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != dep["md5"]:
+            if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != dep.get("md5"):
                 return True
         elif not path.is_dir() or _extent(path) != (dep.get("size"), dep.get("nfiles")):
             return True

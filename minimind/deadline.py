@@ -99,6 +99,6 @@ def _serve(writer: Connection, function: Callable[..., Iterable[Any]], arguments
         return
     except UserError as error:
         writer.send((error, None))
-    except Exception:
+    except Exception:  # whatever it is, the parent learns of it
         writer.send((DeadError(traceback.format_exc().strip()), None))
     writer.close()

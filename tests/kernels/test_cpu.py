@@ -51,7 +51,7 @@ def sides(dtype: torch.dtype) -> Iterator[torch.dtype]:
         yield computed
 
 
-def compare(dtype: torch.dtype, function: Callable[[torch.dtype], Tensor], *leaves: Tensor) -> None:
+def assert_sides_agree(dtype: torch.dtype, function: Callable[[torch.dtype], Tensor], *leaves: Tensor) -> None:
     """The result and the gradients of the leaves, of all three sides."""
     found = []
     for computed in sides(dtype):
@@ -99,14 +99,14 @@ def test_norm(dtype: torch.dtype, width: int, with_branch: bool) -> None:
     def function(dtype: torch.dtype) -> Tensor:
         return torch.cat(norm(x.to(dtype), branch.to(dtype) if with_branch else None), -1)
 
-    compare(dtype, function, x, norm.weight, *([branch] if with_branch else []))
+    assert_sides_agree(dtype, function, x, norm.weight, *([branch] if with_branch else []))
 
 
 @pytest.mark.usefixtures("processor")
 @pytest.mark.parametrize("inner", [160, 52])
 def test_feed_forward(dtype: torch.dtype, inner: int) -> None:
     feed, x = FeedForward(64, inner), leaf(3, 120, 64, seed=1)
-    compare(dtype, lambda computed: feed(x.to(computed)), x, *feed.parameters())
+    assert_sides_agree(dtype, lambda computed: feed(x.to(computed)), x, *feed.parameters())
 
 
 @pytest.mark.usefixtures("processor")
@@ -115,7 +115,7 @@ def test_cross_entropy_with_positions_that_are_not_learnt(dtype: torch.dtype, vo
     hidden, weight = leaf(3, 120, 64, seed=1), leaf(vocabulary, 64, seed=2)
     targets = torch.randint(0, vocabulary, (3, 120), generator=torch.Generator().manual_seed(3))
     targets[DOCUMENTS == 0] = IGNORE
-    compare(dtype, lambda computed: cross_entropy_sum(hidden.to(computed), weight, targets), hidden, weight)
+    assert_sides_agree(dtype, lambda computed: cross_entropy_sum(hidden.to(computed), weight, targets), hidden, weight)
 
 
 def test_cross_entropy_of_nothing_and_in_pieces(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_attention(dtype: torch.dtype, heads: int, groups: int, width: int, qk_n
         places = models[dtype]._places(DOCUMENTS, x.to(dtype))
         return attention(x.to(dtype), places, None) * real
 
-    compare(dtype, function, x, *attention.parameters())
+    assert_sides_agree(dtype, function, x, *attention.parameters())
 
 
 def test_segments_are_the_documents() -> None:

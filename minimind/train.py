@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minimind import checkpoint, distributed, files, hardware, loads, memory, optim, tracking
+from minimind import checkpoint, determinism, distributed, files, loads, memory, optim, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
 from minimind.distributed import World
@@ -125,7 +125,7 @@ def train(
         config.weight_decay,
     )  # fmt: skip
     complete = all(parameter.requires_grad for parameter in model.parameters())
-    hardware.repeat(model.cos.device, runtime.deterministic)
+    determinism.repeat(model.cos.device, runtime.deterministic)
     engine: Engine
     if zero_stage > 0:
         if config.skip_spikes:

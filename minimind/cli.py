@@ -2,11 +2,15 @@
 
 import argparse
 import difflib
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
 from minimind import config, declarations, files
+
+PLACED = Path(".profile")
+"""What `minimind profile` put in place last: git-ignored, and safe to delete."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,14 +127,18 @@ def profile(name: str, force: bool = False) -> None:
         raise config.ConfigError(f"there is no profiles/{name}.yaml{hint} (there are: {', '.join(profiles) or 'none'})")
     current = config.PARAMS.read_text(encoding="utf-8") if config.PARAMS.exists() else None
     if current == profiles[name]:
+        _note(name)
         print(f"params.yaml is {name} already")
         return
     if not force and current is not None and current not in profiles.values() and current != _committed():
-        raise config.ConfigError(
-            "params.yaml has edits that are saved nowhere else: commit it, or copy it to profiles/<name>.yaml, "
-            f"or lose them with `minimind profile --force {name}`"
-        )
+        # A profile that has been edited since it was put in place: nothing that stands in params.yaml is missed.
+        if _noted() not in {f"{_digest(current)} {other}" for other in profiles}:
+            raise config.ConfigError(
+                "params.yaml has edits that are saved nowhere else: commit it, or copy it to profiles/<name>.yaml, "
+                f"or lose them with `minimind profile --force {name}`"
+            )
     files.write_text(config.PARAMS, profiles[name])
+    _note(name)
     print(f"params.yaml is now {name}; `dvc params diff` shows what changed")
 
 
@@ -217,6 +225,20 @@ def foresee() -> None:
 
     for line in report():
         print(line, flush=True)
+
+
+def _note(name: str) -> None:
+    """Remember that params.yaml is a copy of profiles/`name`.yaml as it is now."""
+    files.write_text(PLACED, f"{_digest(config.PARAMS.read_text(encoding='utf-8'))} {name}\n")
+
+
+def _noted() -> str:
+    """SHA-256 of what `profile` wrote last, and the profile's name; empty where it never did."""
+    return PLACED.read_text(encoding="utf-8").strip() if PLACED.exists() else ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _committed() -> str | None:

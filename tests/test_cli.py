@@ -50,6 +50,36 @@ def test_unsaved_edits_are_not_overwritten(root: Path, capsys: pytest.CaptureFix
     assert params() == Path("profiles/smoke.yaml").read_text()
 
 
+def test_a_profile_is_edited_and_put_in_place_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = Path("profiles/mine.yaml")
+    for seed in (1, 2, 3):  # `minimind profile mine` wrote what it replaces
+        mine.write_text(f"seed: {seed}\n")
+        assert cli.main(["profile", "mine"]) == 0
+        assert params() == f"seed: {seed}\n"
+    mine.write_text("seed: 4\n")
+    assert cli.main(["profile", "smoke"]) == 0  # to another one and back
+    assert cli.main(["profile", "mine"]) == 0
+    Path("params.yaml").write_text("seed: 77\n")
+    mine.write_text("seed: 5\n")
+    assert cli.main(["profile", "mine"]) == 1
+    assert "edits that are saved nowhere else" in capsys.readouterr().err
+    assert params() == "seed: 77\n", "an edit of params.yaml itself is somebody's only copy"
+    Path("params.yaml").write_text("seed: 4\n")
+    assert cli.main(["profile", "mine"]) == 0, "an edit that was taken back is none"
+    mine.unlink()
+    assert cli.main(["profile", "smoke"]) == 1, "the profile is gone, and this its only copy"
+    assert params() == "seed: 5\n"
+
+
+def test_a_copy_made_by_hand_counts_once_the_command_has_seen_it(root: Path) -> None:
+    for text in ("seed: 1\n", "seed: 2\n"):
+        Path("profiles/mine.yaml").write_text(text)
+        if text == "seed: 1\n":
+            Path("params.yaml").write_text(text)
+        assert cli.main(["profile", "mine"]) == 0
+    assert params() == "seed: 2\n"
+
+
 def test_an_unknown_profile_is_answered_with_the_known(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["profile", "smok"]) == 1
     assert "did you mean smoke? (there are: atlas, smoke)" in capsys.readouterr().err

@@ -1,10 +1,12 @@
 """dvc.yaml says everything: what each stage reads, writes and is set by, and nothing else."""
 
 import inspect
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -106,6 +108,32 @@ def test_a_section_is_declared_only_where_it_belongs() -> None:
     assert {section: names for section, names in readers.items() if section != "seed"} == {
         **shared, **{name: {name} for name in own}
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "status"), [("", 0), ("with another number", 1), ("that fails", 255)])
+def test_the_check_of_repeatability_in_the_readme_can_fail(tmp_path: Path, change: str, status: int) -> None:
+    """DVC adds dvc.lock to git's index, so that a plain `git diff` never shows a difference."""
+    (line,) = re.findall(r"^    (dvc repro -f .*?) +#", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    program = "import sys; open('out', 'w').write(open('number').read()); sys.exit(open('number').read() == 'fail')"
+    (tmp_path / "stage.py").write_text(program)
+    (tmp_path / "dvc.yaml").write_text(f"stages:\n  s:\n    cmd: {sys.executable} stage.py\n    outs: [out]\n")
+    (tmp_path / "number").write_text("1")
+    (tmp_path / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", tmp_path / ".dvc/config")
+    (tmp_path / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def run(command: str) -> int:
+        environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+        return subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True).returncode
+
+    git(tmp_path, "init", "--quiet")
+    assert run("dvc repro") == 0
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message", "first")
+    if change:  # what no dependency tells of, like another machine
+        (tmp_path / "number").write_text("2" if status == 1 else "fail")
+    assert run(line) == status
 
 
 def git(root: Path, *arguments: str) -> str:

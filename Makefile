@@ -63,7 +63,7 @@ $(installed): requirements.lock pyproject.toml
 	touch $@
 
 $(developed): $(installed)
-	@echo 'packages for tests and checks: about DEV-SIZE MB more to download'
+	@echo 'packages for tests and checks: about 280 MB more to download'
 	$(INSTALL) --no-build-isolation --editable '.[dev]'
 	touch $@
 

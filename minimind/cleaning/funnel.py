@@ -8,6 +8,8 @@ from minimind.cleaning.shards import EDITS, RULES
 
 NUM_REMOVED, NUM_KEPT = 3, 6  # samples of each rule, and of what stayed
 
+DUPLICATE = "duplicate"  # the rule whose finds say nothing against a document
+
 Removed = dict[str, Any]  # {"file", "line", "rule", "detail", "bytes", "excerpt"}
 
 
@@ -35,6 +37,12 @@ class Funnel:
     def keep(self, entry: Removed, key: str) -> None:
         """Perhaps show a document that stayed."""
         self._sample("kept", key, entry, NUM_KEPT)
+
+    @property
+    def judged(self) -> tuple[int, int]:
+        """How many documents other rules than DUPLICATE removed, and of how many."""
+        again = self.removed[DUPLICATE]
+        return self.removed.total() - again, self.lines - again
 
     def wants(self, key: str) -> bool:
         """Whether a document of this hash would be shown among those that stayed."""

@@ -8,6 +8,7 @@ its quarantine with file and line, and stops where there are too many. A record 
 by byte.
 """
 
+import pickle
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +18,7 @@ from typing import IO
 import orjson
 from rensa import RMinHash
 
-from minimind import corpus
+from minimind import corpus, files
 from minimind.cleaning import dialogue, duplicates, markup, quality, redaction, repetition, text
 from minimind.cleaning.decontamination import Index
 from minimind.cleaning.record import Record
@@ -82,6 +83,11 @@ class Shard:
         """A file of {"line" (within the shard), "rule", "detail", "bytes", "excerpt"}."""
         return self.part.with_suffix(".removed")
 
+    @property
+    def outcome(self) -> Path:
+        """A file of what became of the shard; written last."""
+        return self.part.with_suffix(".outcome")
+
 
 @dataclass
 class Outcome:
@@ -115,7 +121,12 @@ class Cleaner:
         """Write the shard's part and its list of removed lines."""
         outcome, words = Outcome(), []
         near = self.config.on("near_duplicates", shard.data_set)
-        with shard.part.open("wb") as part, shard.removed.open("wb") as removed:
+        with (
+            files.file(shard.part) as kept_path,
+            files.file(shard.removed) as removed_path,
+            kept_path.open("wb") as part,
+            removed_path.open("wb") as removed,
+        ):
             for number, (line, position, size) in enumerate(corpus.lines(shard.path, shard.start, shard.end), 1):
                 outcome.lines += 1
                 record = Record.of(line, shard.data_set) if size <= corpus.MAX_LINE_BYTES else None
@@ -240,5 +251,11 @@ def cleaner(recipe: Recipe) -> Cleaner:
 
 
 def clean_shard(shard: Shard) -> Outcome:
-    """`Cleaner.clean`, in whatever process."""
-    return cleaner(shard.recipe).clean(shard)
+    """`Cleaner.clean`, in whatever process; a shard that was cleaned before an interruption is taken up."""
+    if shard.outcome.exists():
+        found: Outcome = pickle.loads(shard.outcome.read_bytes())
+        return found
+    outcome = cleaner(shard.recipe).clean(shard)
+    with files.file(shard.outcome) as partial:
+        partial.write_bytes(pickle.dumps(outcome))
+    return outcome

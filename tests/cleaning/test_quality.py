@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from cleaning.prose import CHINESE, PROSE, VERSES
 from minimind import config
 from minimind.cleaning import units
 from minimind.cleaning.quality import find
 from minimind.cleaning.settings import CleanConfig
-
-from cleaning.prose import CHINESE, PROSE, VERSES
 
 ROOT = Path(__file__).parents[2]
 CONFIG = config.parse(CleanConfig, config.read(ROOT / "profiles" / "atlas.yaml")["clean"], Path("atlas.yaml"))

@@ -5,9 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from minimind.cleaning import repetition, units
-
 from cleaning.prose import CHINESE, PROSE, VERSES, WORDS
+from minimind.cleaning import repetition, units
 
 DRAWN = random.Random(2)
 REFRAIN = " ".join(DRAWN.choices(WORDS, k=18))

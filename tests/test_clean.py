@@ -105,7 +105,7 @@ def test_each_rule_removes_what_it_is_for_and_says_where_it_stood(tmp_path: Path
         (2, "too short"), (3, "language"), (4, "line ends"), (6, "top n-gram"), (7, "contaminated"), (8, "duplicate"),
     ]  # fmt: skip
     assert sorted(removed(tmp_path, "sft")) == [
-        (2, "refusal"), (3, "refusal"), (4, "turns"), (5, "malformed"), (6, "malformed"), (7, "contaminated"),
+        (2, "apology"), (3, "disclaimer"), (4, "turns"), (5, "malformed"), (6, "malformed"), (7, "contaminated"),
         (8, "duplicate"),
     ]  # fmt: skip
     report = cleaned.report()

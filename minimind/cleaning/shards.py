@@ -37,7 +37,9 @@ EDITS = {
 RULES = {
     "malformed": "no conversation: roles, types, tools or tool_calls",
     "turns": "turns out of order, missing or empty",
-    "refusal": "an answer that refuses, or speaks of itself as a model",
+    "disclaimer": "an answer that excuses itself as a model or an assistant",
+    "apology": "an answer that begins by being sorry that it can't serve",
+    "refusal": "an answer that begins by saying that it can't or won't serve",
     "too short": "fewer characters than clean.min_characters",
     "too long": "more characters than clean.max_characters",
     "language": "written in another language than clean.languages",
@@ -170,8 +172,8 @@ class Cleaner:
         self._edit(record, edits)
         if config.on("refusals", data_set):
             answers = record.data["chosen"] if "chosen" in record.conversations else record.messages
-            if why := dialogue.refusal(answers):
-                return "refusal", why
+            if refused := dialogue.refusal(answers):
+                return refused
         if config.on("length", data_set):
             length = len(record.prose)
             if length < config.min_characters:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -314,6 +315,48 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
     assert outs(tmp_path / "out") == outs(tmp_path / "fresh")
     collection.forget(raws, tmp_path / "scratch")
     assert not list((tmp_path / "scratch").rglob("*.part"))
+
+
+def test_every_source_has_a_funnel_of_documents_and_bytes_that_adds_up(tmp_path: Path) -> None:
+    *raws, benchmark = write(tmp_path / "raw", {"pretrain": [{"text": PROSE.format(n=1)}, {"text": "Short."}, b"bad"]})
+    html = f"<p>{PROSE.format(n=2)}</p>"
+    lines = [json.dumps({"text": text}) for text in (PROSE.format(n=1), html, "Or.", "It was good to have the better weather. " * 60)]
+    (raws[0] / "b.jsonl").write_text("\n".join(lines) + "\n")
+    settings = replace(FULL, near_duplicates="off")
+    cleaned = collection.clean(raws, benchmark, settings, 1, tmp_path / "out", tmp_path / "scratch")
+    report = cleaned.report()["data_sets"]["pretrain"]
+    assert {name: (part["documents"], part["kept"]["documents"]) for name, part in report["sources"].items()} == {
+        "a.jsonl": (3, 2), "b.jsonl": (4, 1),
+    }  # fmt: skip
+    assert set(report["sources"]["b.jsonl"]["removed"]) == {"too short", "top n-gram", "duplicate"}
+    assert report["sources"]["b.jsonl"]["edited"] == {"html": 1}
+    for name, part in report["sources"].items():
+        kept = (tmp_path / "out/pretrain" / name).stat().st_size
+        taken = sum(entry["bytes"] for entry in part["removed"].values())
+        # The tags, the space at the end of the paragraph, and the one behind the colon of what is written anew.
+        edits = len("<p></p>") + 2 if name == "b.jsonl" else 0
+        assert part["bytes"] == (raws[0] / name).stat().st_size == kept + taken + edits
+        assert part["kept"]["bytes"] == kept
+    for key in ("documents", "bytes", "unreadable"):
+        assert report[key] == sum(part[key] for part in report["sources"].values())
+    for title, counts, steps in page.funnels("pretrain", cleaned.funnels["pretrain"]):
+        assert counts.kept == counts.lines - sum(step.documents for step in steps), title
+        assert counts.kept_bytes == counts.num_bytes - sum(step.num_bytes for step in steps), title
+    html = page.html(cleaned)
+    assert all(part in html for part in ("<h4>all ", "<h4>a.jsonl ", "<h4>b.jsonl ", "edits", "60 times “it was good”"))
+
+
+def test_the_page_shows_twenty_documents_of_a_rule_to_judge(tmp_path: Path) -> None:
+    cleaned = run(tmp_path, {"pretrain": [{"text": f"Short {number}."} for number in range(30)]})
+    html = page.html(cleaned)
+    assert html.count('<div class="document ') == html.count('class="wrong"') == 20
+    names = re.findall(r'class="right" name="([^"]+)"', html)
+    assert len(set(names)) == 20, "each document has its own verdict"
+
+
+@pytest.mark.parametrize(("num_bytes", "told"), [(0, "0 B"), (999, "999 B"), (1234, "1.23 kB"), (5_670_000, "5.67 MB")])
+def test_sizes_are_told_in_their_unit(num_bytes: int, told: str) -> None:
+    assert page.size(num_bytes) == told
 
 
 def test_edits_reach_texts_and_leave_tool_calls_alone(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import psutil
 from minimind import corpus, files
 from minimind import scratch as scratches
 from minimind.cleaning import duplicates, shards
-from minimind.cleaning.funnel import DUPLICATE, Funnel, Removed
+from minimind.cleaning.funnel import DUPLICATE, Counts, Funnel, Removed
 from minimind.cleaning.record import Record
 from minimind.cleaning.settings import CleanConfig
 from minimind.cleaning.shards import Outcome, Recipe, Shard
@@ -116,7 +116,6 @@ def _clean_one(raw: Path, recipe: Recipe, pool: Pool, out: Path, scratch: Path, 
     batches = {path.name: shards.cut(raw.name, path, parts, recipe) for path in paths}
     outcomes = pool.run(shards.clean_shard, list(chain.from_iterable(batches.values())))
     (out / raw.name).mkdir()
-    num_lines = {}
     with (out / REMOVED / f"{raw.name}.jsonl").open("wb") as removed:
         merge = _Merge(raw.name, recipe.config, removed)
         for name, batch in batches.items():
@@ -125,7 +124,7 @@ def _clean_one(raw: Path, recipe: Recipe, pool: Pool, out: Path, scratch: Path, 
                 for shard in batch:
                     merge.add(shard, next(outcomes), stream)
                     bar.update(shard.end - shard.start)
-            num_lines[name] = {"lines": merge.kept_lines}
+    num_lines = {name: {"lines": counts.kept} for name, counts in merge.funnel.sources.items()}
     files.write_manifest(out / raw.name, details=num_lines)
     return merge.funnel
 
@@ -151,7 +150,7 @@ class _Merge:
         """The next shards are of this file."""
         self.names.append(name)
         self.begins.append(self.funnel.lines)
-        self.kept_lines = 0
+        self.funnel.sources[name] = Counts()
 
     def add(self, shard: Shard, outcome: Outcome, stream: IO[bytes]) -> None:
         """Append what stays of a shard to `stream` and what does not to the list."""
@@ -170,16 +169,11 @@ class _Merge:
                     self._remove(number, entry)
                     continue
                 stream.write(line)
-                self.kept_lines += 1
-                funnel.kept += 1
-                funnel.kept_bytes += size
+                funnel.stay(shard.path.name, size)
                 if key is not None and funnel.wants(key.hex()):
                     file, row = self._place(number)
                     funnel.keep({"file": file, "line": row, "excerpt": self._excerpt(line)}, key.hex())
-        funnel.lines += outcome.lines
-        funnel.num_bytes += outcome.num_bytes
-        funnel.unreadable += outcome.unreadable
-        funnel.edits += outcome.edits
+        funnel.read(shard.path.name, outcome)
 
     def _duplicate(self, number: int, key: bytes, signature: Any) -> Removed | None:
         if self.exact and (first := self.exact.find(number, key)) is not None:

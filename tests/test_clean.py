@@ -320,7 +320,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
 def test_every_source_has_a_funnel_of_documents_and_bytes_that_adds_up(tmp_path: Path) -> None:
     *raws, benchmark = write(tmp_path / "raw", {"pretrain": [{"text": PROSE.format(n=1)}, {"text": "Short."}, b"bad"]})
     html = f"<p>{PROSE.format(n=2)}</p>"
-    lines = [json.dumps({"text": text}) for text in (PROSE.format(n=1), html, "Or.", "It was good to have the better weather. " * 60)]
+    lines = [
+        json.dumps({"text": text})
+        for text in (PROSE.format(n=1), html, "Or.", "It was good to have the better weather. " * 60)
+    ]
     (raws[0] / "b.jsonl").write_text("\n".join(lines) + "\n")
     settings = replace(FULL, near_duplicates="off")
     cleaned = collection.clean(raws, benchmark, settings, 1, tmp_path / "out", tmp_path / "scratch")

@@ -48,10 +48,13 @@ def judge(text: str, language: str) -> Verdict:
     found = repetition.find(text, units.split(text), 1.0)
     document = datatrove("data").Document(text=text, id="")
     kept = datatrove(RULES).GopherRepetitionFilter(language=language).filter(document)
-    other = None if kept is True else kept[1]
-    if (found is None) == (other is None):
-        return Verdict(found and found[0], other, None)
-    return Verdict(found and found[0], other, _surplus(text, found[0]) if found else _missed(text, other, language))
+    ours, other = found and found[0], None if kept is True else str(kept[1])
+    because = None
+    if ours and not other:
+        because = _surplus(text, ours)
+    elif other and not ours:
+        because = _missed(text, other, language)
+    return Verdict(ours, other, because)
 
 
 def _missed(text: str, rule: str, language: str) -> str:

@@ -9,6 +9,7 @@ OWN_STYLE = """\
 .sample { counter-reset: read right wrong; }
 .right:checked { counter-increment: right; }
 .wrong:checked { counter-increment: wrong; }
+.tally { font-size: 0.85rem; margin-bottom: 0; }
 .tally::after { content: counter(right) " right, " counter(wrong) " wrong of " counter(read); }
 .step { display: grid; grid-template-columns: 9rem 1fr 5rem 1fr 5rem; gap: 0.8rem; align-items: center;
 border-top: 1px solid var(--line); padding: 0.25rem 0; font-size: 0.9rem; }

@@ -25,7 +25,7 @@ FLOORS = (
     {"atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling", "optim",
      "plots", "poetry", "process", "schedule", "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "distributed", "freshness", "generate", "hardware", "memory", "pool", "report", "resume",
-     "rows", "sources"},
+     "rows", "scratch", "sources"},
     {"batches", "corpus", "fitting", "intake", "page", "score"},
     {"cleaning", "columns", "engines", "export", "inference", "objectives", "shards"},
     {"packing", "probe", "talk", "teacher", "train"},

@@ -8,6 +8,7 @@ its quarantine with file and line, and stops where there are too many. A record 
 by byte.
 """
 
+import pickle
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,8 +18,8 @@ from typing import IO
 import orjson
 from rensa import RMinHash
 
-from minimind import corpus
-from minimind.cleaning import dialogue, duplicates, quality, redaction, text
+from minimind import corpus, files
+from minimind.cleaning import dialogue, duplicates, markup, quality, redaction, repetition, text
 from minimind.cleaning.decontamination import Index
 from minimind.cleaning.record import Record
 from minimind.cleaning.settings import CleanConfig
@@ -36,7 +37,9 @@ EDITS = {
 RULES = {
     "malformed": "no conversation: roles, types, tools or tool_calls",
     "turns": "turns out of order, missing or empty",
-    "refusal": "an answer that refuses, or speaks of itself as a model",
+    "disclaimer": "an answer that excuses itself as a model or an assistant",
+    "apology": "an answer that begins by being sorry that it can't serve",
+    "refusal": "an answer that begins by saying that it can't or won't serve",
     "too short": "fewer characters than clean.min_characters",
     "too long": "more characters than clean.max_characters",
     "language": "written in another language than clean.languages",
@@ -50,7 +53,7 @@ RULES = {
     "repeated lines": "the same lines again",
     "repeated paragraphs": "the same paragraphs again",
     "top n-gram": "one phrase makes up much of it",
-    "repeated n-grams": "much of it occurs in it twice",
+    "repeated n-grams": "much of it stood in it before",
     "contaminated": "shares a passage with an item of the benchmark",
     "duplicate": "stands there before, to the letter",
     "near duplicate": "nearly stands there before",
@@ -81,6 +84,11 @@ class Shard:
     def removed(self) -> Path:
         """A file of {"line" (within the shard), "rule", "detail", "bytes", "excerpt"}."""
         return self.part.with_suffix(".removed")
+
+    @property
+    def outcome(self) -> Path:
+        """A file of what became of the shard; written last."""
+        return self.part.with_suffix(".outcome")
 
 
 @dataclass
@@ -115,7 +123,12 @@ class Cleaner:
         """Write the shard's part and its list of removed lines."""
         outcome, words = Outcome(), []
         near = self.config.on("near_duplicates", shard.data_set)
-        with shard.part.open("wb") as part, shard.removed.open("wb") as removed:
+        with (
+            files.file(shard.part) as kept_path,
+            files.file(shard.removed) as removed_path,
+            kept_path.open("wb") as part,
+            removed_path.open("wb") as removed,
+        ):
             for number, (line, position, size) in enumerate(corpus.lines(shard.path, shard.start, shard.end), 1):
                 outcome.lines += 1
                 record = Record.of(line, shard.data_set) if size <= corpus.MAX_LINE_BYTES else None
@@ -159,8 +172,8 @@ class Cleaner:
         self._edit(record, edits)
         if config.on("refusals", data_set):
             answers = record.data["chosen"] if "chosen" in record.conversations else record.messages
-            if why := dialogue.refusal(answers):
-                return "refusal", why
+            if refused := dialogue.refusal(answers):
+                return refused
         if config.on("length", data_set):
             length = len(record.prose)
             if length < config.min_characters:
@@ -173,7 +186,7 @@ class Cleaner:
         config, data_set = self.config, record.data_set
         changes = {
             # First, since an entity may stand for a control character.
-            "html": (config.on("html", data_set), text.strip_html),
+            "html": (config.on("html", data_set), markup.strip),
             "markers": (config.on("markers", data_set), text.strip_markers),
             "normalised": (config.normalise != "off", lambda old: text.normalise(old, config.normalise)),
             "control": (config.on("control", data_set), text.strip_control),
@@ -197,7 +210,7 @@ class Cleaner:
         if config.on("quality", data_set):
             broken = quality.find(record.prose, record.units, config)
         if not broken and config.on("repetition", data_set):
-            broken = quality.find_repetition(record.prose, record.units, config.repetition_scale)
+            broken = repetition.find(record.prose, record.units, config.repetition_scale)
         return broken
 
     def _judge_overlap(self, record: Record) -> tuple[str, str] | None:
@@ -240,5 +253,11 @@ def cleaner(recipe: Recipe) -> Cleaner:
 
 
 def clean_shard(shard: Shard) -> Outcome:
-    """`Cleaner.clean`, in whatever process."""
-    return cleaner(shard.recipe).clean(shard)
+    """`Cleaner.clean`, in whatever process; a shard that was cleaned before an interruption is taken up."""
+    if shard.outcome.exists():
+        found: Outcome = pickle.loads(shard.outcome.read_bytes())
+        return found
+    outcome = cleaner(shard.recipe).clean(shard)
+    with files.file(shard.outcome) as partial:
+        partial.write_bytes(pickle.dumps(outcome))
+    return outcome

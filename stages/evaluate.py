@@ -28,7 +28,7 @@ def main(folder: Path, benchmark: Path, metrics: Path, details: Path) -> None:
         return
     process.claim(f"evaluate@{name}")
     device, dtype = hardware.setup(runtime)
-    items = score.read(benchmark, split)
+    items = benchmark.read(items_folder, split)
     digests = {"parent": checkpoint.digest(folder), "data": checkpoint.digest(benchmark)}
     with (
         tracking.start(f"evaluate@{name}", params, inputs=digests) as run,

@@ -10,10 +10,10 @@ import pytest
 
 from minimind import checkpoint, files, process, report, tracking
 from minimind.atlas import world
+from minimind.benchmark import BenchmarkError
 from minimind.chat import Chat
 from minimind.families import FAMILIES
 from minimind.model import Decoder, ModelConfig
-from minimind.score import BenchmarkError
 from stages import evaluate
 
 PARAMS = """

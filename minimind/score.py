@@ -8,7 +8,7 @@ are read off the others' items:
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,7 +189,27 @@ def families(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     return scores
 
 
-def write(metrics: Path, details: Path, checkpoint: str, split: str, results: Sequence[Result]) -> None:
-    """Write the families' scores as JSON to `metrics` and the results as JSON lines to `details`."""
+HeldOut = dict[str, dict[str, dict[str, dict[str, Any]]]]
+"""Data set → file → language → figures, as of `heldout`."""
+
+
+def write(
+    metrics: Path, details: Path, about: Mapping[str, object], results: Sequence[Result], held_out: HeldOut
+) -> None:
+    """Write the families' scores and the held-out figures as JSON to `metrics`, the results as lines to `details`.
+
+    about: "checkpoint" and "split", and of a model that was trained "parameters" and "digest".
+    """
     files.write_text(details, "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results))
-    files.write_json(metrics, {"checkpoint": checkpoint, "split": split, "families": families(results)})
+    files.write_json(metrics, {**about, "families": families(results), "held_out": held_out})
+
+
+def flat(split: str, results: Sequence[Result], held_out: HeldOut) -> dict[str, float]:
+    """All of it by names with slashes, for MLflow: "dev/know", "held_out/pretrain/0-books/en"."""
+    values = {f"{split}/{family}": it["score"] for family, it in families(results).items()}
+    for data_set, sources in held_out.items():
+        for source, languages in sources.items():
+            values |= {
+                f"held_out/{data_set}/{source}/{language}": it["bits_per_byte"] for language, it in languages.items()
+            }
+    return values

@@ -199,10 +199,14 @@ def test_families_are_counted() -> None:
 def test_files_are_read_and_written(tmp_path: Path) -> None:
     (tmp_path / "dev.jsonl").write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
     assert benchmark.read(tmp_path, "dev") == ITEMS
-    score.write(tmp_path / "m.json", tmp_path / "m.items.jsonl", "sft", "dev", EXPECTED)
+    held_out = {"pretrain": {"0-books": {"zh": {"bits_per_byte": 1.25, "bytes": 900, "documents": 3}}}}
+    score.write(tmp_path / "m.json", tmp_path / "m.items.jsonl", {"checkpoint": "sft"}, EXPECTED, held_out)
     assert json.loads((tmp_path / "m.json").read_text())["families"]["tool"]["n"] == 3
     lines = [json.loads(line) for line in (tmp_path / "m.items.jsonl").read_text().splitlines()]
     assert [Result(**line) for line in lines] == EXPECTED
+    assert json.loads((tmp_path / "m.json").read_text())["held_out"] == held_out
+    told = score.flat("dev", EXPECTED, held_out)
+    assert told["held_out/pretrain/0-books/zh"] == 1.25 and told["dev/know"] == 0.5
 
 
 def test_what_is_no_conversation_or_too_long_is_named(model: Decoder, chat: Chat) -> None:

@@ -7,7 +7,7 @@ from minimind import plots
 from minimind.cleaning.collection import Cleaned
 from minimind.cleaning.funnel import Funnel, Removed
 from minimind.cleaning.shards import EDITS, RULES
-from minimind.template import STYLE
+from minimind.style import STYLE
 
 INKS = {"pretrain": "pretrain", "sft": "sft", "dpo": "dpo", "prompts": "distill"}  # colours of the style sheet
 

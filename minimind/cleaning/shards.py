@@ -18,7 +18,7 @@ import orjson
 from rensa import RMinHash
 
 from minimind import corpus, lossless
-from minimind.cleaning import dialogue, duplicates, quality, redaction, text
+from minimind.cleaning import dialogue, duplicates, markup, quality, redaction, repetition, text
 from minimind.cleaning.decontamination import Index
 from minimind.cleaning.record import Record
 from minimind.cleaning.settings import CleanConfig
@@ -50,7 +50,7 @@ RULES = {
     "repeated lines": "the same lines again",
     "repeated paragraphs": "the same paragraphs again",
     "top n-gram": "one phrase makes up much of it",
-    "repeated n-grams": "much of it occurs in it twice",
+    "repeated n-grams": "much of it stood in it before",
     "contaminated": "shares a passage with an item of the benchmark",
     "duplicate": "stands there before, to the letter",
     "near duplicate": "nearly stands there before",
@@ -178,7 +178,7 @@ class Cleaner:
         config, data_set = self.config, record.data_set
         changes = {
             # First, since an entity may stand for a control character.
-            "html": (config.on("html", data_set), text.strip_html),
+            "html": (config.on("html", data_set), markup.strip),
             "markers": (config.on("markers", data_set), text.strip_markers),
             "normalised": (config.normalise != "off", lambda old: text.normalise(old, config.normalise)),
             "control": (config.on("control", data_set), text.strip_control),
@@ -202,7 +202,7 @@ class Cleaner:
         if config.on("quality", data_set):
             broken = quality.find(record.prose, record.units, config)
         if not broken and config.on("repetition", data_set):
-            broken = quality.find_repetition(record.prose, record.units, config.repetition_scale)
+            broken = repetition.find(record.prose, record.units, config.repetition_scale)
         return broken
 
     def _judge_overlap(self, record: Record) -> tuple[str, str] | None:

@@ -69,7 +69,8 @@ def fetch(data: Data, folder: Path, watched: Path) -> None:
             details: dict[str, dict[str, object]] = {}
             for number, source in enumerate(bar.over(members)):
                 for path in _fetch_one(source, number, data_set, watched):
-                    details[path.name] = {"lines": _num_lines(path)}
+                    written = path.name if source.name is not None else path.name.partition("-")[2]
+                    details[path.name] = {"lines": _num_lines(path), **source.details(written)}
                     if noted := source.noted():
                         details[path.name]["source"] = noted
             # One manifest a data set, so that a stage that reads one does not depend on the others.

@@ -10,6 +10,7 @@ import platform
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
@@ -25,9 +26,14 @@ CHECKPOINT = "checkpoint.json"
 
 
 class Store:
-    """A store with our experiment. `making` is told when a new one is being made, which takes a while, and when not."""
+    """A store with our experiment.
+
+    `making` is told True before our own work that takes a while, such as making a new one, and False after it, as
+    after every answer of the store.
+    """
 
     def __init__(self, uri: str, root: Path, making: Callable[[bool], None] = lambda _: None):
+        self._answered = partial(making, False)
         # Importing takes a second or two.
         making(True)
         from mlflow import MlflowClient
@@ -56,9 +62,11 @@ class Store:
         if record.run_id is None:
             run = self.client.create_run(self.experiment_id, record.start, record.tags, record.name)
             record.run_id = run.info.run_id
+            self._answered()
         while points := record.points[:MAX_METRICS]:
             self._log(record.run_id, points)
             del record.points[: len(points)]
+            self._answered()
         while record.jobs:
             name, given = record.jobs[0]
             try:
@@ -67,6 +75,7 @@ class Store:
                 record.jobs.append(record.jobs.pop(0))
                 raise
             record.jobs.pop(0)
+            self._answered()
 
     def end(self, record: Record) -> None:
         """Mark the run as FINISHED, FAILED or KILLED."""

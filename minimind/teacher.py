@@ -48,7 +48,7 @@ class TeacherConfig:
 
     top_k: int  # tokens whose probability is stored for every target
     max_new_tokens: int  # of an answer; one that needs more is dropped
-    pretrain_rows: int  # of text are added to the answers
+    pretrain_rows: int  # of text, at most, are added to the answers
     validation_share: float  # of the prompts, by content, and of as many rows of text, is kept for validation
     temperature: float = 0.0  # 0: the most probable answer
     top_p: float = 1.0  # for temperatures above 0: draw from the most probable tokens that hold this share
@@ -256,12 +256,10 @@ def encode(record: dict[str, Any], chat: Chat, sizes: np.ndarray) -> Tokens:
 
 
 def rows_of_text(pretrain: Rows, split: str, config: TeacherConfig, seed: int) -> list[int]:
-    """Which rows of pretraining text go into a split: drawn at random, in their order."""
+    """Which rows of pretraining text go into a split: drawn at random, in their order; all, if there are fewer."""
     count = config.pretrain_rows
     if split == "validation":
-        count = min(len(pretrain), math.ceil(count * config.validation_share))
-    if count > len(pretrain):
-        raise TeacherError(f"teacher.pretrain_rows is {count}, and there are only {len(pretrain)}: lower it")
+        count = math.ceil(count * config.validation_share)
     order = torch.randperm(len(pretrain), generator=torch.Generator().manual_seed(seed))
     return sorted(order[:count].tolist())
 

@@ -26,7 +26,8 @@ from minimind.store import Store
 
 FLUSH_SECONDS = 3.0
 RETRY_SECONDS = 30.0  # between tries, once one has failed
-CLOSE_SECONDS = 5.0  # patience at the end of a stage
+CLOSE_SECONDS = 5.0  # patience at the end of a stage with a store that doesn't answer
+CLOSE_SECONDS_SLOW = 15.0  # and with one that goes on answering
 CLOSE_SECONDS_FAILED = 2.0  # when the last try, or the stage itself, has failed
 MAKE_SECONDS = 120.0  # patience with our own work, which takes half a minute if all is busy: import, a new store
 MAX_POINTS = 10_000  # that wait to be sent; more are left to `replay`
@@ -115,15 +116,18 @@ class Run:
         self._keep()
         self._closing.set()
         hurried = self._failing or error is not None
-        begun = time.monotonic()
+        begun = ready = time.monotonic()
         while self._thread.is_alive():
             seconds = MAKE_SECONDS if self._making else CLOSE_SECONDS_FAILED if hurried else CLOSE_SECONDS
             since = begun if self._making else max(begun, self._talking_since)
-            left = since + seconds - time.monotonic()
+            end = since + seconds if self._making else min(since + seconds, ready + max(seconds, CLOSE_SECONDS_SLOW))
+            left = end - time.monotonic()
             if left <= 0:
                 self._warn("it takes too long. The next stage tries again")
                 break
             self._thread.join(min(left, 0.1))
+            if self._making:
+                ready = time.monotonic()
 
     def _made(self, making: bool) -> None:
         self._making, self._talking_since = making, time.monotonic()

@@ -39,7 +39,7 @@ FLOORS = (
 
 # Tests of something other than one module.
 GUARDS = {
-    "test_house", "test_dvc", "test_exactness", "test_interchange", "test_portability", "test_presets",
+    "test_house", "test_dvc", "test_exactness", "test_guides", "test_interchange", "test_portability", "test_presets",
     "test_profiles", "test_pipeline",
 }  # fmt: skip
 

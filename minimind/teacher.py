@@ -201,7 +201,7 @@ def pack(
 
     Kept answers are packed as prompt, answer and end, of which answer and end are learned; behind them come rows of
     `pretrain`, which has the same two splits. Returns the statistics: rows by split, verdicts, and verdicts by family.
-    Raises TeacherError where there are too few rows of text, or a split is left with no rows at all.
+    Raises TeacherError where a split is left with no rows at all.
     """
     sizes = np.array(token_bytes(chat.tokenizer))
     length, vocab_size = pretrain["train"].row_length, pretrain["train"].vocab_size

@@ -25,6 +25,7 @@ from minimind import comparison
 
 FORM: dict[str, type] = {"lines": int, "length": int, "rhyme": str, "given": list}
 """What the value of a form is made of."""
+MAX_NAMED = 3  # texts that may not stand in an answer, for people to read
 IGNORED = ("case", "punctuation")
 
 Specification = dict[str, Any]
@@ -112,8 +113,9 @@ def expected(spec: Specification) -> str:
         case "exact":
             return " or ".join(listed(value))
         case "contains":
-            without = f", without {' or '.join(spec['without'])}" if spec.get("without") else ""
-            return f"… {' or '.join(listed(value))} …{without}"
+            without = spec.get("without", [])
+            named = " or ".join(without) if len(without) <= MAX_NAMED else f"any of {len(without)} others"
+            return f"… {' or '.join(listed(value))} …" + (f", without {named}" if without else "")
         case "number":
             return f"{value}" + (f" ± {spec['tolerance']}" if spec.get("tolerance") else "")
         case "regex":

@@ -201,6 +201,7 @@ def test_bad_specifications_are_named(spec: Any, said: str) -> None:
         ({"kind": "exact", "value": "Paris"}, "Paris"),
         ({"kind": "exact", "value": ["Paris", "巴黎"]}, "Paris or 巴黎"),
         (contains("Paris", "London", "Lyon"), "… Paris …, without London or Lyon"),
+        (contains("Paris", *"abcd"), "… Paris …, without any of 4 others"),
         ({"kind": "number", "value": 3.5, "tolerance": 0.1}, "3.5 ± 0.1"),
         ({"kind": "json", "value": {"城": 1}}, '{"城": 1}'),
         ({"kind": "regex", "value": "^a+$"}, "what matches ^a+$"),

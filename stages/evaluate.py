@@ -5,20 +5,16 @@ from pathlib import Path
 
 from minimind import benchmark, checkpoint, config, hardware, heldout, process, score, tracking
 from minimind.chat import Chat
+from minimind.limits import Seed
 from minimind.packing import PackConfig
 from minimind.progress import Progress
+from minimind.score import EvaluateConfig
 from minimind.shards import Recipe
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
-    split: str  # of the benchmark: dev to choose a recipe by, test to report
-    max_new_tokens: int  # in an answer; one that needs more is wrong
-
-
-@dataclass(frozen=True)
 class Params:
-    seed: int
+    seed: Seed
     evaluate: EvaluateConfig
     pack: PackConfig
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind import config, files, markdown, page, process, provenance, report, tracking
+from minimind.limits import Seed
 
 Section = dict[str, Any]
 
@@ -13,7 +14,7 @@ Section = dict[str, Any]
 class Params:
     """Every section but `runtime`, to be shown."""
 
-    seed: int
+    seed: Seed
     base: bool
     data: Section
     clean: Section

@@ -19,7 +19,7 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
-    {"alphabet", "amounts", "capability", "errors", "lossless", "machine", "random"},
+    {"alphabet", "amounts", "capability", "determinism", "errors", "limits", "lossless", "machine", "random"},
     {"comparison", "deadline", "experts", "families", "loads", "messages", "native", "outbox", "progress", "turns",
      "verse"},
     {"kernels", "specification", "store"},
@@ -33,7 +33,8 @@ FLOORS = (
     {"heldout", "inference", "page", "sources"},
     {"packing", "probe", "talk", "teacher", "train"},
     {"lora", "speed"},
-    {"doctor", "estimate", "prices"},
+    {"doctor", "estimate", "prices", "recipes"},
+    {"preflight"},
     {"cli"},
 )  # fmt: skip
 

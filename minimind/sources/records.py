@@ -75,17 +75,18 @@ class RecordSource(Source):
             raise ValueError(f"`max_characters` is {self.max_characters}, expected 0 or more")
         if unknown := set(self.map) - {*_KEYS, *_BESIDE}:
             raise ValueError(f"`map` has {', '.join(sorted(unknown))}, known are {', '.join(_KEYS + _BESIDE)}")
+        if empty := [key for key, place in self.map.items() if not place]:
+            raise ValueError(f"`map.{empty[0]}` is empty: it names a key of the records")
 
     def write(self, paths: Mapping[Path, str], destination: Path) -> None:
         """Write the records of files, each with the name it goes by, as `.jsonl` into `destination`; raises FetchError.
 
         With the entry's `name` all of them become one file, else each becomes its own.
         """
-        joined = texts_stem(paths)
         for path, name in paths.items():
             is_text = self._is_text(path, name)
-            stem = self.name if self.name is not None else joined if is_text else _stem(name)
-            target = destination / f"{stem}.jsonl"
+            own = self.name if self.name is not None else self.stem(path, paths)
+            target = destination / f"{own}.jsonl"
             if is_text:
                 self._cuts[target.name] = self._cut()
             if self.name is None and target.exists() and not is_text:
@@ -99,6 +100,13 @@ class RecordSource(Source):
                 continue
             with target.open("ab") as writer:
                 self._append(path, name, format, packing, writer)
+
+    def first(self, path: Path, name: str, number: int) -> list[bytes]:
+        """The first records of a file, at most so many, as lines of what `write` would write; raises FetchError."""
+        head = _Head(number)
+        with contextlib.suppress(_FullError):
+            self._append(path, name, *self._format(name), head)
+        return head.getvalue().removesuffix(b"\n").split(b"\n")[:number]
 
     def _format(self, name: str) -> tuple[str, str]:
         """Format of a file and how it is packed, by its name: ("jsonl", "gz")."""
@@ -175,6 +183,10 @@ class RecordSource(Source):
             number += 1
         return number
 
+    def stem(self, path: Path, paths: Mapping[Path, str]) -> str:
+        """The name, without `.jsonl`, of what one of the files becomes where the entry has none."""
+        return texts_stem(paths) if self._is_text(path, paths[path]) else stem(paths[path])
+
     def _is_text(self, path: Path, name: str) -> bool:
         """Whether the file, or all that is in the zip, is text."""
         format, packing = self._format(name)
@@ -226,6 +238,25 @@ class RecordSource(Source):
         return renamed
 
 
+class _FullError(Exception):
+    """A `_Head` holds what it was made for."""
+
+
+class _Head(io.BytesIO):
+    """Takes so many lines, and no more."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.missing = number
+
+    def write(self, content: Any) -> int:
+        written = super().write(content)
+        self.missing -= content.count(b"\n")
+        if self.missing <= 0:
+            raise _FullError
+        return written
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy, sharing the blocks where the file system can.
 
@@ -270,7 +301,7 @@ def _members(zipped: zipfile.ZipFile) -> list[str]:
 def texts_stem(names: Mapping[Path, str]) -> str:
     """The name of the file that files of text become: a single one's own, or that of the folder that holds all."""
     if len(names) == 1:
-        return _stem(*names.values())
+        return stem(*names.values())
     folder = os.path.commonpath([path.parent for path in names])
     return re.sub(r"[^\w.-]+", "-", Path(folder).name).lstrip(".-") or "documents"
 
@@ -398,11 +429,12 @@ READERS: dict[str, Callable[[IO[bytes]], Iterator[object]]] = {
 """Records of each format, one in memory at a time; a line of JSON lines that is no object comes as its bytes."""
 
 
-def _stem(name: str) -> str:
-    stem = Path(name).name
-    while Path(stem).suffix.lstrip(".").lower() in (*SUFFIXES, *PACKED):
-        stem = Path(stem).stem
-    return stem
+def stem(name: str) -> str:
+    """The name of a file without the suffixes that say its format and how it is packed."""
+    rest = Path(name).name
+    while Path(rest).suffix.lstrip(".").lower() in (*SUFFIXES, *PACKED):
+        rest = Path(rest).stem
+    return rest
 
 
 def _turns(record: dict[str, Any]) -> dict[str, Any]:

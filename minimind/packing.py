@@ -27,7 +27,7 @@ from typing import Annotated, Any
 import numpy as np
 import orjson
 
-from minimind import files, limits, mixture, shards
+from minimind import corpus, files, limits, mixture, shards
 from minimind import scratch as scratches
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
@@ -118,7 +118,7 @@ def pack(
     with merge:
         for shard, result in zip(work, _watched(pool, shards.pack_shard, tasks, work, raw.name), strict=True):
             merge.add(shard, *shards.load(result))
-        merge.quarantine.close(raw.name, merge.lines.total(), config.max_quarantine_share, kept)
+        merge.quarantine.close(raw.name, merge.lines.total() - merge.blank, config.max_quarantine_share, kept)
         if not merge.tallies["train"]["documents"]:
             raise PackError(
                 f"{raw.name}: {merge.lines.total()} lines leave nothing to train on: data.{raw.name} in params.yaml "
@@ -159,7 +159,8 @@ class Merge:
         self.quarantine = Quarantine(out / "quarantine.jsonl")
         self.writers = {split: RowWriter(out / f"{split}.arrow", self.row_length, vocab_size) for split in SPLITS}
         self.fits = {split: BestFit(writer) for split, writer in self.writers.items()}
-        self.lines: Counter[str] = Counter()  # by file
+        self.lines: Counter[str] = Counter()  # by file, blank ones among them
+        self.blank = 0
         self.tallies: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.sources: dict[str, Counter[str]] = {}  # what is trained on, by source
         self._stack = ExitStack()
@@ -168,6 +169,9 @@ class Merge:
         """Take in what `shards.pack_shard` made of the next shard."""
         name = shard.path.name
         for entry in notes["bad"]:
+            if entry["reason"] == corpus.BLANK:
+                self.blank += 1
+                continue
             self.quarantine.add({**entry, "line": entry["line"] + self.lines[name]})
         self.lines[name] += notes["lines"]
         for split in SPLITS:
@@ -210,6 +214,7 @@ class Merge:
         total = max(1, self.tallies["train"]["tokens"])
         return {
             "lines": self.lines.total(),
+            "blank": self.blank,
             "quarantined": self.quarantine.reasons.total(),
             "quarantined_because": dict(sorted(self.quarantine.reasons.items())),
             **{split: self._report(split) for split in SPLITS},

@@ -5,7 +5,6 @@ the student does not learn mistakes. They are packed together with rows of pretr
 begins with random weights learns the language; and for every target the teacher's most probable tokens are stored.
 """
 
-import json
 import math
 import os
 import sys
@@ -20,7 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from minimind import corpus, files, limits, verify
+from minimind import corpus, files, limits, lossless, verify
 from minimind.batches import Batch
 from minimind.chat import Chat, Conversation, ConversationError
 from minimind.errors import UserError
@@ -59,7 +58,7 @@ class TeacherConfig:
 
     top_k: Annotated[int, Limits(1, 1024)]  # tokens whose probability is stored for every target
     max_new_tokens: Annotated[int, Limits(1, MAX_ROW_LENGTH)]  # of an answer; one that needs more is dropped
-    pretrain_rows: Annotated[int, Limits(0, 10**9)]  # of text are added to the answers
+    pretrain_rows: Annotated[int, Limits(0, 10**9)]  # of text, at most, are added to the answers
     validation_share: Part  # of the prompts, by content, and of as many rows of text, is kept for validation
     temperature: Annotated[float, Limits(0, 100)] = 0.0  # 0: the most probable answer
     # For temperatures above 0: draw from the most probable tokens that hold this share.
@@ -83,7 +82,7 @@ class Prompt:
 
 
 def read_prompts(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError]]:
-    """Every line of the `.jsonl` files of `folder`, in order, with its place ("file:line").
+    """Every line of the `.jsonl` files of `folder` that is not blank, in order, with its place ("file:line").
 
     A line is {"messages" or "conversations": [message, …], "tools"?, "verify"?, "family"?}; answers that end the
     messages are left out, since MiniMind's prompts come with one.
@@ -91,11 +90,13 @@ def read_prompts(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError
     for path in sorted(folder.glob("*.jsonl")):
         with path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
+                if lossless.is_blank(line):
+                    continue
                 try:
-                    yield f"{path.name}:{number}", _prompt(json.loads(line))
+                    yield f"{path.name}:{number}", _prompt(lossless.loads(line.removeprefix(b"\xef\xbb\xbf")))
                 except ConversationError as error:
                     yield f"{path.name}:{number}", error
-                except (ValueError, RecursionError) as error:
+                except ValueError as error:
                     yield f"{path.name}:{number}", ConversationError(f"is not JSON ({error})")
 
 
@@ -154,7 +155,7 @@ def answer(
         while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
             # Each chunk draws from its own stream of random numbers.
             for record in _answer(model, chat, chunk, config, seed + done, batch_size, bar.update):
-                stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+                stream.write(lossless.text(record).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())  # before the state that names its length
             done += len(chunk)
@@ -207,7 +208,7 @@ def pack(
 
     Kept answers are packed as prompt, answer and end, of which answer and end are learned; behind them come rows of
     `pretrain`, which has the same two splits. Returns the statistics: rows by split, verdicts, and verdicts by family.
-    Raises TeacherError where there are too few rows of text, or a split is left with no rows at all.
+    Raises TeacherError where a split is left with no rows at all.
     """
     sizes = np.array(token_bytes(chat.tokenizer))
     length, vocab_size = pretrain["train"].row_length, pretrain["train"].vocab_size
@@ -219,7 +220,7 @@ def pack(
         }
         fits = {split: BestFit(writer) for split, writer in writers.items()}
         for line in stack.enter_context(answers.open(encoding="utf-8")):
-            record = json.loads(line)
+            record = lossless.loads(line)
             if record["verdict"] in KEPT:
                 document = encode(record, chat, sizes)
                 if len(document.ids) > length:
@@ -229,7 +230,7 @@ def pack(
                     fits["validation" if held_out else "train"].add([document])
             verdicts.setdefault(record["family"], Counter())[record["verdict"]] += 1
             record.pop("tokens", None)
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            stream.write(lossless.text(record) + "\n")
         for split, fit in fits.items():
             fit.finish()
             copy(pretrain[split], rows_of_text(pretrain[split], split, config, seed), sizes, writers[split])
@@ -260,7 +261,7 @@ def told(verdicts: Mapping[str, int]) -> str:
 
 def content(record: dict[str, Any]) -> str:
     """What makes two prompts the same."""
-    return json.dumps([record["messages"], record["tools"]], ensure_ascii=False, sort_keys=True)
+    return lossless.text([record["messages"], record["tools"]], sort_keys=True)
 
 
 def encode(record: dict[str, Any], chat: Chat, sizes: np.ndarray) -> Tokens:
@@ -273,12 +274,10 @@ def encode(record: dict[str, Any], chat: Chat, sizes: np.ndarray) -> Tokens:
 
 
 def rows_of_text(pretrain: Rows, split: str, config: TeacherConfig, seed: int) -> list[int]:
-    """Which rows of pretraining text go into a split: drawn at random, in their order."""
+    """Which rows of pretraining text go into a split: drawn at random, in their order; all, if there are fewer."""
     count = config.pretrain_rows
     if split == "validation":
-        count = min(len(pretrain), math.ceil(count * config.validation_share))
-    if count > len(pretrain):
-        raise TeacherError(f"teacher.pretrain_rows is {count}, and there are only {len(pretrain)}: lower it")
+        count = math.ceil(count * config.validation_share)
     order = torch.randperm(len(pretrain), generator=torch.Generator().manual_seed(seed))
     return sorted(order[:count].tolist())
 

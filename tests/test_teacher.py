@@ -213,11 +213,11 @@ def test_copied_text_keeps_its_counts(chat: Chat, prompts: Path, tmp_path: Path)
         np.testing.assert_array_equal(values, text.column(name))
 
 
-def test_too_little_text_is_refused_by_name(model: Decoder, chat: Chat, prompts: Path, tmp_path: Path) -> None:
+def test_of_little_text_all_is_taken(chat: Chat, tmp_path: Path) -> None:
     text = text_rows(tmp_path / "text", chat, {"train": 2, "validation": 1})
-    answers = answer(model, chat, prompts, States(tmp_path / "resume"))
-    with pytest.raises(TeacherError, match="teacher.pretrain_rows is 3, and there are only 2"):
-        teacher.pack(answers, chat, text, CONFIG, 0, tmp_path)
+    few = replace(CONFIG, pretrain_rows=200_000)
+    assert [teacher.rows_of_text(text[split], split, few, 0) for split in ("train", "validation")] == [[0, 1], [0]]
+    assert len(teacher.rows_of_text(text["train"], "train", replace(CONFIG, pretrain_rows=1), 0)) == 1
 
 
 def test_no_prompts_are_refused(model: Decoder, chat: Chat, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ Removed = dict[str, Any]  # {"file", "line", "rule", "detail", "bytes", "excerpt
 class Counts:
     """Lines and bytes of a data set or of a source."""
 
-    lines: int = 0
+    lines: int = 0  # blank ones among them
+    blank: int = 0
     num_bytes: int = 0
     unreadable: int = 0
     kept: int = 0  # lines, unreadable ones among them
@@ -29,7 +30,12 @@ class Counts:
     def judged(self) -> tuple[int, int]:
         """How many documents other rules than DUPLICATE removed, and of how many."""
         again = self.removed[DUPLICATE]
-        return self.removed.total() - again, self.lines - again
+        return self.removed.total() - again, self.documents - again
+
+    @property
+    def documents(self) -> int:
+        """Lines that are not blank."""
+        return self.lines - self.blank
 
     @property
     def edited_bytes(self) -> int:
@@ -39,7 +45,8 @@ class Counts:
     def report(self) -> dict[str, Any]:
         """The counts, in the order of the rules."""
         return {
-            "documents": self.lines,
+            "documents": self.documents,
+            "blank": self.blank,
             "bytes": self.num_bytes,
             "unreadable": self.unreadable,
             "edited": {name: self.edits[name] for name in EDITS if self.edits[name]},
@@ -63,6 +70,7 @@ class Funnel(Counts):
         """Count the lines of a shard of a file, whatever becomes of them."""
         for counts in self._both(file):
             counts.lines += outcome.lines
+            counts.blank += outcome.blank
             counts.num_bytes += outcome.num_bytes
             counts.unreadable += outcome.unreadable
             counts.edits += outcome.edits

@@ -10,7 +10,7 @@ from minimind.cleaning.collection import Cleaned
 from minimind.cleaning.funnel import NUM_REMOVED, Counts, Funnel, Removed
 from minimind.cleaning.shards import EDITS, RULES
 from minimind.cleaning.template import OWN_STYLE, PAGE
-from minimind.template import STYLE
+from minimind.style import STYLE
 
 INKS = {"pretrain": "pretrain", "sft": "sft", "dpo": "dpo", "prompts": "distill"}  # colours of the style sheet
 EDITED = "taken out of documents that stay"
@@ -66,7 +66,7 @@ def steps(title: str, counts: Counts, ink: str) -> list[Step]:
         for rule, told in RULES.items()
         if counts.removed[rule]
     ]
-    rows, lines, num_bytes = [], counts.lines, max(counts.num_bytes, counts.num_bytes - counts.edited_bytes)
+    rows, lines, num_bytes = [], counts.documents, max(counts.num_bytes, counts.num_bytes - counts.edited_bytes)
     all_lines, all_bytes = max(1, lines), max(1, num_bytes)
     for rule, told, documents, size in taken:
         lines_left, bytes_left = lines - documents, num_bytes - max(0, size)

@@ -45,8 +45,8 @@ in data/clean/removed/.</p>
 {% for name, funnel in cleaned.funnels.items() %}
 <article class="card ink-{{ inks[name] }}">
 <h3><span class="chip">{{ name }}</span></h3>
-<p class="big">{{ (funnel.kept / funnel.lines if funnel.lines else 1) | percent }} %</p>
-<p>{{ funnel.kept | count }} of {{ funnel.lines | count }} lines kept,
+<p class="big">{{ (funnel.kept / funnel.documents if funnel.documents else 1) | percent }} %</p>
+<p>{{ funnel.kept | count }} of {{ funnel.documents | count }} documents kept,
 {{ funnel.kept_bytes | size }} of {{ funnel.num_bytes | size }}</p>
 {% for edit, number in funnel.edits.items() %}
 <p>{{ number | count }} {{ edit }}: <small>{{ edits[edit] }}</small></p>
@@ -67,8 +67,8 @@ stays.</p>
 <h3>{{ name }}</h3>
 {% for title, counts, steps in rows %}
 <div class="forest ink-{{ inks[name] }}">
-<h4>{{ title }} <small>{{ counts.kept | count }} of {{ counts.lines | count }} documents
-({{ (counts.kept / counts.lines if counts.lines else 1) | percent }} %), {{ counts.kept_bytes | size }} of
+<h4>{{ title }} <small>{{ counts.kept | count }} of {{ counts.documents | count }} documents
+({{ (counts.kept / counts.documents if counts.documents else 1) | percent }} %), {{ counts.kept_bytes | size }} of
 {{ counts.num_bytes | size }} ({{ (counts.kept_bytes / counts.num_bytes if counts.num_bytes else 1) | percent }} %)
 stay</small></h4>
 {% if steps %}

@@ -41,8 +41,7 @@ check: $(installed)
 	.venv/bin/pytest tests/test_house.py tests/test_dvc.py
 
 ui: $(installed)
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --port $(PORT) \
-		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+	@.venv/bin/minimind ui --port $(PORT)
 
 # Outputs and interim states. DVC's cache stays (`dvc checkout` restores the outputs), as do data/own and MLflow's store.
 clean:

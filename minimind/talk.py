@@ -243,7 +243,8 @@ def _read() -> Iterator[str]:
         try:
             line = input("you    │ " if sys.stdin.isatty() else "")
         except (EOFError, KeyboardInterrupt):
-            print()
+            if sys.stdin.isatty():
+                print()
             return
         if line.strip():
             yield line

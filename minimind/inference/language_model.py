@@ -81,10 +81,7 @@ class Model:
         if draft_tokens < 1:
             raise UserError(f"draft_tokens is {draft_tokens}, expected 1 or more; leave `draft` out for none")
         self.folder = _found(os.fspath(folder))
-        runtime = Runtime(
-            device=device, dtype=dtype, threads=threads, micro_batch_size=0, compile="off", workers=0,
-            evaluation_batch_size=0,
-        )  # fmt: skip
+        runtime = Runtime(device=device, dtype=dtype, threads=threads, compile="off")
         self._device, self._dtype = hardware.setup(runtime)
         self.decoder = self._load(self.folder, rope_scaling)
         self._tokenizer = tokenizer.read(self.folder)

@@ -123,7 +123,9 @@ def check_fit(described: ModelConfig, weights: Mapping[str, Tensor], path: Path)
             raise CheckpointError(f"{path} has a weight {name} that our model has no place for")
         if weights[name].shape != shapes[name]:
             differing = [tuple(shape) for shape in (weights[name].shape, shapes[name])]
-            raise CheckpointError(f"{path}: {name} has the shape {differing[0]}, and its description says {differing[1]}")
+            raise CheckpointError(
+                f"{path}: {name} has the shape {differing[0]}, and its description says {differing[1]}"
+            )
 
 
 def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str, Any]:

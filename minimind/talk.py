@@ -211,7 +211,10 @@ def main(
     here = config.PARAMS.is_file() and "runtime" in config.read(config.PARAMS)
     runtime = config.runtime() if here else config.Runtime()
     model = Model(name, device=runtime.device, dtype=runtime.dtype, threads=runtime.threads, rope_scaling=scaling)
-    talk, screen = Talk(model, sampling, system, calculator), Screen(sys.stdout, not (transcript or sys.stdout.isatty()))
+    talk, screen = (
+        Talk(model, sampling, system, calculator),
+        Screen(sys.stdout, not (transcript or sys.stdout.isatty())),
+    )
     for content in prompts or _read():
         if prompts:
             screen.show({"role": "user", "content": content})

@@ -81,8 +81,10 @@ def test_it_ends_before_the_memory_does() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "{% for %}", "{{ nothing.at.all }}", "{{ ''.__class__.__mro__ }}", "{{ none() }}", "{{ 1 / 0 }}", "{{ [][3].x }}",
-        "{% include 'x' %}", "{{ lipsum() }}", "{{ 'a' + 1 }}", "{{ ('9' * 5000) | int + 'a' }}", "{{ " + "(" * 2000 + "}}",
+        "{% for %}", "{{ nothing.at.all }}", "{{ ''.__class__.__mro__ }}", "{{ none() }}", "{{ 1 / 0 }}",
+        "{{ [][3].x }}",
+        "{% include 'x' %}", "{{ lipsum() }}", "{{ 'a' + 1 }}", "{{ ('9' * 5000) | int + 'a' }}", 
+        "{{ " + "(" * 2000 + "}}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ 'a' | nothing }}", None, 5, [{"template": "x"}],
     ],
 )  # fmt: skip
@@ -98,7 +100,8 @@ def test_what_real_templates_do_is_as_it_was(environment: Environment) -> None:
         "{% set ns = namespace(n=0, text='') %}{% for m in messages if m.role in ('user', 'assistant') %}"
         "{% set ns.n = ns.n + 1 %}{% set loop_number = ns.n %}{% set ns.text = ns.text + m.role.split('s')[0] %}"
         "<{{ m.role ~ ns.n * 2 }}>{{ m.content | trim }}{{ '%s' % m.role }}{{ m | tojson(indent=1) }}{% endfor %}"
-        "{{ ns.text if ns.n == 2 and messages | length > 1 and ns is defined }}{{ messages | map(attribute='role') | join }}"
+        "{{ ns.text if ns.n == 2 and messages | length > 1 and ns is defined }}"
+        "{{ messages | map(attribute='role') | join }}"
     )
     messages = [{"role": "user", "content": " Hi "}, {"role": "assistant", "content": "x" * 100_000}]
     plain = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)

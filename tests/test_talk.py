@@ -76,7 +76,9 @@ def test_positions_can_be_stretched(
 
 def test_a_transcript(folder: Path, script: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     prompts = script("<think>France, so Paris.</think>It is Paris.", "巴黎。\n是的。")
-    assert cli.main(["chat", str(folder), "What is the capital?", "首都?", "--system", "Be brief.", "--transcript"]) == 0
+    assert (
+        cli.main(["chat", str(folder), "What is the capital?", "首都?", "--system", "Be brief.", "--transcript"]) == 0
+    )
     assert capsys.readouterr().out == (
         "you    │ What is the capital?\n"
         "thinks │ France, so Paris.\n"

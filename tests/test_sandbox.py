@@ -83,7 +83,7 @@ def test_it_ends_before_the_memory_does() -> None:
     [
         "{% for %}", "{{ nothing.at.all }}", "{{ ''.__class__.__mro__ }}", "{{ none() }}", "{{ 1 / 0 }}",
         "{{ [][3].x }}",
-        "{% include 'x' %}", "{{ lipsum() }}", "{{ 'a' + 1 }}", "{{ ('9' * 5000) | int + 'a' }}", 
+        "{% include 'x' %}", "{{ lipsum() }}", "{{ 'a' + 1 }}", "{{ ('9' * 5000) | int + 'a' }}",
         "{{ " + "(" * 2000 + "}}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ 'a' | nothing }}", None, 5, [{"template": "x"}],
     ],

@@ -53,9 +53,10 @@ class Environment(ImmutableSandboxedEnvironment):
         self.steps = self.characters = 0
         self.template_class = _Template
         self.globals.pop("lipsum")
-        self.filters = _Limited(self, self.filters)
-        self.tests = _Limited(self, self.tests)
-        dict.__setitem__(self.filters, "_count", self._count)
+        filters: Any = _Limited(self, dict[str, Any](self.filters))
+        tests: Any = _Limited(self, dict[str, Any](self.tests))
+        dict.__setitem__(filters, "_count", self._count)
+        self.filters, self.tests = filters, tests
         self.globals["_join"] = self._join
 
     def from_string(self, source: Any, *arguments: Any, **options: Any) -> jinja2.Template:
@@ -82,7 +83,7 @@ class Environment(ImmutableSandboxedEnvironment):
         self.characters += size
         _check_size(self.characters)
 
-    def concat(self, parts: Iterable[str]) -> str:  # type: ignore[override]
+    def concat(self, parts: Iterable[str]) -> str:
         """The parts of a text, joined: jinja writes everything through this."""
         taken = []
         for part in parts:
@@ -122,10 +123,12 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
-        for loop in [*tree.find_all(nodes.For), *tree.find_all(nodes.Macro), *tree.find_all(nodes.CallBlock)]:
+        loops: list[Any] = [*tree.find_all(nodes.For), *tree.find_all(nodes.Macro), *tree.find_all(nodes.CallBlock)]
+        for loop in loops:
             loop.body.insert(0, nodes.ExprStmt(_counted(nodes.Const(None))).set_lineno(loop.lineno))
         _Counts().visit(tree)
-        return tree.set_environment(self)
+        tree.set_environment(self)
+        return tree
 
     @jinja2.pass_context  # or the value of a constant would be counted once, when it is compiled
     def _count(self, context: Context, value: object) -> object:
@@ -165,7 +168,9 @@ class _Counts(jinja2.visitor.NodeTransformer):
 
 
 def _counted(node: nodes.Expr) -> nodes.Expr:
-    return nodes.Filter(node, "_count", [], [], None, None).set_lineno(node.lineno)
+    counted = nodes.Filter(node, "_count", [], [], None, None)
+    counted.set_lineno(node.lineno)
+    return counted
 
 
 class _Limited(dict[str, Callable[..., Any]]):

@@ -36,14 +36,3 @@ def test_a_port_that_is_taken_is_named(
         port = other.getsockname()[1]
         assert cli.main(["ui", "--port", str(port)]) == 1
     assert f"port {port} already: make ui PORT={port + 1}" in capsys.readouterr().err
-
-
-def test_a_server_that_ends_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://x")
-    with socket.create_server((dashboard.HOST, 0)) as other:
-        port = other.getsockname()[1]
-    assert cli.main(["ui", "--port", str(port)]) == 1
-    assert "MLflow's server ended: " in capsys.readouterr().err

@@ -187,7 +187,7 @@ class Model:
         "finish_reason"}.
 
         finish_reason: "stop" if the answer came to its end; "length" if it was cut at `max_new_tokens` or at the last
-        position of the model, so that what was to be JSON or a call is not whole; "tool_calls" if it ends and makes some.
+        position of the model, so that JSON or a call is not whole; "tool_calls" if it ends and makes some.
         With `tool_choice="required"` there are always "tool_calls", an empty list where the answer was cut.
         """
         (row,) = self._finished([prompt], 1, options)

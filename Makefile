@@ -2,7 +2,9 @@
 # make repro PROFILE=name the same with profiles/name.yaml as params.yaml
 # make test               the tests; make test OPTIONS="-k arm --arm" hands options to pytest
 # make arm                what the tests on an emulated ARM processor need, by apt-get where it is and we may
-# make check | ui | clean | lock
+# make ui                 MLflow's page over all runs (PORT=5001 where 5000 is taken)
+# make exps               dvc exp show, with the params that differ and the scores only
+# make check | clean | lock
 
 PYTHON ?= python3
 PORT ?= 5000
@@ -16,7 +18,7 @@ installed := .venv/installed
 developed := .venv/developed
 INSTALL := .venv/bin/python -m pip install --constraint requirements.lock
 
-.PHONY: repro test arm check ui clean lock
+.PHONY: repro test arm check exps ui clean lock
 
 repro: $(installed)
 ifdef PROFILE
@@ -45,9 +47,15 @@ check: $(developed)
 	.venv/bin/mypy
 	.venv/bin/pytest tests/test_house.py tests/test_dvc.py
 
+# All runs that DVC knows, with the params that differ and the scores: `dvc exp show` alone has hundreds of columns.
+noise := ^(minimind|stages|data|models|presets)/|^runtime|^held_out|^metrics/[a-z]+(\.json)?$$|^metrics/[a-z]+\.json:
+noise := $(noise)|^metrics/scores/(pretrain|sft|control)|^(vocab_size|preference_loss|nll|accuracy|margin|divergence)$$
+noise := $(noise)|.*_reward$$|^validation_
+exps: $(installed)
+	@.venv/bin/dvc exp show --only-changed --drop '$(noise)'
+
 ui: $(installed)
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow ui --port $(PORT) \
-		--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}"
+	@.venv/bin/minimind ui --port $(PORT)
 
 # Outputs and interim states. DVC's cache stays (`dvc checkout` restores the outputs), as do data/own and MLflow's store.
 clean:

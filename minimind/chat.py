@@ -23,9 +23,9 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
-from minimind import encoding, lossless, tokenizer
+from minimind import encoding, lossless, sandbox, tokenizer
 from minimind import messages as forms
-from minimind.tokenizer import SPECIAL_TOKENS
+from minimind.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS
 
 FEW_TEXTS = 64  # fewer are encoded sooner than the faster way is made ready
 ROLES = ("system", "user", "assistant", "tool")
@@ -171,8 +171,10 @@ class Generation(Extension):
 @pass_context
 def _set_aside(context: Context, value: object) -> str:
     """Stands in for every value that the template prints; the value itself goes into the render's `values`."""
-    values = context["values"]
-    values.append(str(value))
+    values, text = context["values"], str(value)
+    if isinstance(context.environment, sandbox.Environment):
+        context.environment.grow(len(text))
+    values.append(text)
     return f"{VALUE_START}{len(values) - 1}{VALUE_END}"
 
 
@@ -193,10 +195,14 @@ _DICT_ATTRIBUTES = frozenset(dir(dict))  # jinja finds these first
 
 
 class Template:
-    """A chat template, rendered without transformers. Raises ValueError if its markers stand in expressions."""
+    """A chat template, rendered without transformers.
+
+    Raises ValueError if its markers stand in expressions, and sandbox.FAULTS if it can't be read.
+    """
 
     def __init__(self, source: str):
-        environment = Environment(
+        kind = Environment if source == CHAT_TEMPLATE else sandbox.Environment  # the limits take as long as rendering
+        environment = kind(
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[Generation, "jinja2.ext.loopcontrols"],
@@ -211,13 +217,16 @@ class Template:
     def segments(self, conversation: Conversation, add_generation_prompt: bool = False) -> list[Segment]:
         """The rendered conversation in pieces, none empty. Text is cut at markers and where learning starts or ends."""
         values: list[str] = []
-        skeleton = self.template.render(
-            messages=conversation.messages,
-            tools=conversation.tools,
-            add_generation_prompt=add_generation_prompt,
-            enable_thinking=conversation.enable_thinking,
-            values=values,
-        )
+        try:
+            skeleton = self.template.render(
+                messages=conversation.messages,
+                tools=conversation.tools,
+                add_generation_prompt=add_generation_prompt,
+                enable_thinking=conversation.enable_thinking,
+                values=values,
+            )
+        except sandbox.FAULTS as error:
+            raise ConversationError(f"the chat template can't write it: {sandbox.describe(error)}") from error
         segments: list[Segment] = []
         learn, text = False, ""
         for piece in [*CUT.split(skeleton), LEARN_END]:
@@ -248,10 +257,13 @@ class Chat:
         self.text_tokenizer = tokenizer.plain(self.tokenizer)
         self.text_tokenizer.post_processor = None  # of an imported tokenizer, it may put a marker before every text
         path = folder / "tokenizer_config.json"
-        source = json.loads(path.read_text(encoding="utf-8")).get("chat_template")
+        source = tokenizer.read_config(folder).get("chat_template")
         if source is None:
             raise ValueError(f"{path} has no chat_template: take the folder from the stage tokenizer")
-        self.template = Template(source)
+        try:
+            self.template = Template(source)
+        except sandbox.FAULTS as error:
+            raise ValueError(f"{path}: the chat template can't be used: {sandbox.describe(error)}") from error
 
     def render(
         self,

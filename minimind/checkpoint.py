@@ -15,20 +15,25 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from minimind import config, files, modeling
 from minimind.errors import UserError
-from minimind.model import Decoder, ModelConfig
+from minimind.model import Decoder, ModelConfig, Stack
+from minimind.tokenizer import read, read_config
 
 WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+MAX_TABLE = 1 << 29  # numbers in the tables of rotary positions: 2 GiB of them
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")  # what the weights depend on
 
 
@@ -72,11 +77,55 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
     """
     manifest = files.verify_manifest(folder)
     try:
-        model = Decoder(config.parse(ModelConfig, manifest["model"], folder / files.MANIFEST, "model"), dtype)
-        model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        described = config.parse(ModelConfig, manifest.get("model"), folder / files.MANIFEST, "model")
+        weights = read_weights(folder / WEIGHTS)
+        check_fit(described, weights, folder / WEIGHTS)
+        model = Decoder(described, dtype)
+        model.load_state_dict(weights, strict=True)
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{folder} was written by other code, make it anew with `dvc repro`: {error}") from error
     return model
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file, by name. Raises CheckpointError if it is none."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a dtype that torch has not
+        raise CheckpointError(f"{path} can't be read as safetensors: {error}") from error
+
+
+def check_fit(described: ModelConfig, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError, naming the first weight that differs, unless the weights are those of such a model.
+
+    However large the description, this takes neither long nor much memory. `path` is where the weights come from.
+    """
+    for key, pattern, wanted in (
+        ("num_hidden_layers", r"model\.layers\.(\d+)\.", described.num_hidden_layers),
+        ("num_experts", r"model\.layers\.\d+\.mlp\.experts\.(\d+)\.", described.num_experts * described.use_moe),
+    ):
+        found = 1 + max((int(match[1]) for name in weights if (match := re.match(pattern, name))), default=-1)
+        if found != wanted:
+            raise CheckpointError(f"{path} has weights of {found} {key[4:]}, and its description says {key} {wanted}")
+    if described.max_position_embeddings * described.head_width > MAX_TABLE:
+        raise CheckpointError(
+            f"{path}: max_position_embeddings is {described.max_position_embeddings:,} in its description, and their "
+            "angles alone would take gigabytes: lower it to what the model was trained on"
+        )
+    with torch.device("meta"):
+        shapes = {f"model.{name}": tensor.shape for name, tensor in Stack(described).state_dict().items()}
+    if not described.tie_word_embeddings:
+        shapes["lm_head.weight"] = torch.Size((described.vocab_size, described.hidden_size))
+    for name in sorted(shapes.keys() | weights.keys()):
+        if name not in weights:
+            raise CheckpointError(f"{path} has no weight {name}, which a model of its description has")
+        if name not in shapes:
+            raise CheckpointError(f"{path} has a weight {name} that our model has no place for")
+        if weights[name].shape != shapes[name]:
+            differing = [tuple(shape) for shape in (weights[name].shape, shapes[name])]
+            raise CheckpointError(
+                f"{path}: {name} has the shape {differing[0]}, and its description says {differing[1]}"
+            )
 
 
 def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str, Any]:
@@ -175,6 +224,13 @@ def huggingface_config(model: ModelConfig) -> dict[str, Any]:
 
 def special_ids(tokenizer: Path) -> dict[str, int]:
     """`bos_token_id`, `eos_token_id` and `pad_token_id` of the tokenizer in this folder, as far as it has them."""
-    names = files.read_json(tokenizer / "tokenizer_config.json")
-    ids = {entry["content"]: entry["id"] for entry in files.read_json(tokenizer / "tokenizer.json")["added_tokens"]}
-    return {f"{role}_id": ids[names[role]] for role in ("bos_token", "eos_token", "pad_token") if names.get(role)}
+    names = read_config(tokenizer)
+    known = read(tokenizer)
+    roles = {role: names[role] for role in ("bos_token", "eos_token", "pad_token") if names.get(role)}
+    for role, token in roles.items():
+        if not isinstance(token, str) or known.token_to_id(token) is None:
+            raise CheckpointError(
+                f"{tokenizer / 'tokenizer_config.json'}: {role} is {token!r}, which tokenizer.json has no "
+                "token for: correct it, or leave it out"
+            )
+    return {f"{role}_id": known.token_to_id(token) for role, token in roles.items()}

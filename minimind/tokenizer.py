@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from minimind import limits
+from minimind.errors import UserError
 from minimind.limits import Limits, Part
 
 SPECIAL_TOKENS = (
@@ -48,6 +49,8 @@ SPECIAL_TOKENS = (
 """MiniMind's markers; a marker's place is its id."""
 
 PAD, BOS, EOS = 0, 1, 2
+
+MEND = "take the file from where the model comes from, or make the folder anew with `dvc repro`"
 
 NUM_HIDDEN = SPECIAL_TOKENS.index("<tool_call>")
 """Markers below this id vanish when text is decoded with skip_special_tokens; the later ones belong to the answer."""
@@ -197,10 +200,39 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> Tokenizer:
-    """The tokenizer in `folder`. Raises FileNotFoundError; ValueError if the markers have other ids than ours."""
+def read(folder: Path) -> Tokenizer:
+    """The tokenizer in `folder`, whoever made it. Raises FileNotFoundError, and UserError if it is none."""
     path = folder / "tokenizer.json"
-    tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    content = path.read_bytes()
+    try:
+        tokenizer = Tokenizer.from_buffer(content)
+    except BaseException as error:  # the library raises Exception itself, and of its panics what is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise UserError(f"{path} is no tokenizer ({' '.join(str(error).split())[:200]}): {MEND}") from error
+    if not tokenizer.get_vocab_size():
+        raise UserError(f"{path} has no tokens: {MEND}")
+    return tokenizer
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What tokenizer_config.json in `folder` says. Raises FileNotFoundError, and UserError if it says nothing."""
+    path = folder / "tokenizer_config.json"
+    try:
+        described = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}): {MEND}") from None
+    if not isinstance(described, dict):
+        raise UserError(f"{path} is no JSON object: {MEND}")
+    return described
+
+
+def load(folder: Path) -> Tokenizer:
+    """The tokenizer in `folder`. Raises FileNotFoundError; UserError if it is none; ValueError if the markers have
+    other ids than ours.
+    """
+    path = folder / "tokenizer.json"
+    tokenizer = read(folder)
     for number, token in enumerate(SPECIAL_TOKENS):
         if tokenizer.token_to_id(token) != number:
             raise ValueError(f"{path}: {token} has id {tokenizer.token_to_id(token)}, expected {number}: train it anew")

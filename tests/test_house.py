@@ -20,7 +20,7 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
     {"alphabet", "amounts", "capability", "determinism", "errors", "limits", "lossless", "machine", "random"},
-    {"comparison", "deadline", "experts", "families", "loads", "messages", "native", "outbox", "progress", "turns",
+    {"comparison", "deadline", "experts", "families", "loads", "messages", "native", "outbox", "progress", "sandbox", "turns",
      "verse"},
     {"kernels", "specification", "store"},
     {"atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling", "optim",
@@ -33,7 +33,7 @@ FLOORS = (
     {"heldout", "inference", "page", "sources"},
     {"packing", "probe", "talk", "teacher", "train"},
     {"lora", "speed"},
-    {"doctor", "estimate", "prices", "recipes"},
+    {"dashboard", "doctor", "estimate", "prices", "recipes"},
     {"preflight"},
     {"cli"},
 )  # fmt: skip

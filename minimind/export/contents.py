@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
-from minimind import checkpoint, files
+from minimind import checkpoint, files, tokenizer
 from minimind.errors import UserError
 
 KINDS = ("llama", "qwen3", "qwen3_moe")  # what more than transformers has a network for
@@ -62,12 +61,24 @@ class Contents:
 
 def read(folder: Path) -> Contents:
     """The checkpoint in `folder`. Raises files.CorruptError if a file differs from the manifest."""
-    files.verify_manifest(folder)
+    model = checkpoint.load(folder)  # so that its weights are those of its description
+    tokenizer.read(folder)
     return Contents(
         folder,
-        files.read_json(folder / "config.json"),
-        files.read_json(folder / "generation_config.json"),
-        {name: tensor.float() for name, tensor in load_file(folder / checkpoint.WEIGHTS).items()},
-        files.read_json(folder / "tokenizer.json"),
-        files.read_json(folder / "tokenizer_config.json"),
+        _Described(folder / "config.json"),
+        _Described(folder / "generation_config.json"),
+        {name: tensor.detach() for name, tensor in model.state_dict().items()},
+        _Described(folder / "tokenizer.json"),
+        _Described(folder / "tokenizer_config.json"),
     )
+
+
+class _Described(dict[str, Any]):
+    """The JSON object in a file; a key that it lacks is an error that names both."""
+
+    def __init__(self, path: Path):
+        super().__init__(files.read_object(path))
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise ExportError(f"{self.path} has no {key}: make the checkpoint anew, with `minimind import` or `dvc repro`")

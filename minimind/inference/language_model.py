@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from tokenizers import Tokenizer, decoders
+from tokenizers import decoders
 
 from minimind import checkpoint, files, hardware, tokenizer, verify
 from minimind.chat import Chat
@@ -34,6 +34,7 @@ from minimind.tokenizer import BOS, EOS
 Message = dict[str, Any]
 HUB = "hf://"
 NO_STOP = -1
+OPTIONS = ("tools", "tool_choice", "thinking", "schema", "regex", "batch_size")  # of conversations
 Prompt = str | list[Message]
 """What a user says, or a whole conversation in MiniMind's or OpenAI's schema."""
 
@@ -80,13 +81,10 @@ class Model:
         if draft_tokens < 1:
             raise UserError(f"draft_tokens is {draft_tokens}, expected 1 or more; leave `draft` out for none")
         self.folder = _found(os.fspath(folder))
-        runtime = Runtime(
-            device=device, dtype=dtype, threads=threads, micro_batch_size=0, compile="off", workers=0,
-            evaluation_batch_size=0,
-        )  # fmt: skip
+        runtime = Runtime(device=device, dtype=dtype, threads=threads, compile="off")
         self._device, self._dtype = hardware.setup(runtime)
         self.decoder = self._load(self.folder, rope_scaling)
-        self._tokenizer = _tokenizer(self.folder)
+        self._tokenizer = tokenizer.read(self.folder)
         self._text_tokenizer = tokenizer.plain(self._tokenizer)
         self._chat: Chat | None = None
         self._begin, stop = [BOS], EOS
@@ -97,22 +95,38 @@ class Model:
             self._begin = [ids["bos_token_id"]] if "bos_token_id" in ids else []
             stop = ids.get("eos_token_id", NO_STOP)
         self._constraints: Constraints | None = None
+        source = Source(self.decoder, quantize is not None)
+        self._precision = source.precision
         self._engine = Engine(
-            Source(self.decoder, quantize is not None),
+            source,
             stop,
             None if draft is None else Source(self._draft(os.fspath(draft), rope_scaling), quantize is not None),
             draft_tokens,
         )
 
+    def __repr__(self) -> str:
+        config = self.decoder.config
+        kind = f"{config.num_experts} experts, " if config.use_moe else ""
+        return (
+            f"Model({os.fspath(self.folder)!r}: {self.decoder.num_parameters():,} parameters, {kind}"
+            f"{config.vocab_size:,} tokens, {self.max_tokens:,} positions, {self._precision} on {self._device})"
+        )
+
     def _load(self, folder: Path, rope_scaling: RopeScaling | None) -> Decoder:
-        decoder = checkpoint.load(folder, self._dtype).cut_vocabulary(num_ids(_tokenizer(folder)))
+        decoder, size = checkpoint.load(folder, self._dtype), num_ids(tokenizer.read(folder))
+        if size > decoder.config.vocab_size:
+            raise UserError(
+                f"{folder / 'tokenizer.json'} has a token with id {size - 1}, and the model's embedding has "
+                f"{decoder.config.vocab_size} rows: it is another model's tokenizer"
+            )
+        decoder.cut_vocabulary(size)
         if rope_scaling is not None:
             decoder.rescale(rope_scaling)
         return decoder.to(self._device).requires_grad_(False)
 
     def _draft(self, name: str, rope_scaling: RopeScaling | None) -> Decoder:
         folder = _found(name)
-        if _tokenizer(folder).to_str() != self._tokenizer.to_str():
+        if tokenizer.read(folder).to_str() != self._tokenizer.to_str():
             raise UserError(
                 f"{folder} has another tokenizer than {self.folder}: a draft must write the same tokens; take a "
                 "checkpoint of the same pipeline, for example its student"
@@ -161,10 +175,7 @@ class Model:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}, expected 1 or more prompts at a time")
         single = _is_single(prompt)
-        rows = self._rows([prompt] if single else prompt, **options)
-        for _ in self._engine.run(rows, batch_size):
-            pass
-        texts = [row.text for row in rows]
+        texts = [row.text for row in self._finished([prompt] if single else prompt, batch_size, options)]
         return texts[0] if single else texts
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[str]:
@@ -172,15 +183,26 @@ class Model:
         return self._pieces(self._rows([prompt], **options))
 
     def reply(self, prompt: Prompt, **options: Any) -> Message:
-        """The answer as a message {"role", "content", "reasoning_content"?, "tool_calls"?}, to be appended."""
-        return verify.message(self.predict(prompt, **options))
+        """The answer as a message, to be appended: {"role", "content", "reasoning_content"?, "tool_calls"?,
+        "finish_reason"}.
+
+        finish_reason: "stop" if the answer came to its end; "length" if it was cut at `max_new_tokens` or at the last
+        position of the model, so that JSON or a call is not whole; "tool_calls" if it ends and makes some.
+        With `tool_choice="required"` there are always "tool_calls", an empty list where the answer was cut.
+        """
+        (row,) = self._finished([prompt], 1, options)
+        message = verify.message(row.text)
+        if options.get("tool_choice") == "required":
+            message.setdefault("tool_calls", [])
+        reason = "tool_calls" if row.end == "stop" and message.get("tool_calls") else row.end
+        return message | {"finish_reason": reason}
 
     def complete(self, text: str, **options: Any) -> str:
         """What follows `text` in a document, for a base model, which knows no conversations: fields of `Sampling`."""
         prompt = [*self._begin, *self._encode(text)]
         if not prompt:
             raise UserError(f"the text is empty, and {self.folder} has no token that texts begin with: give some text")
-        return "".join(self._pieces([self._row(0, prompt, Sampling(**options), None)]))
+        return "".join(self._pieces([self._row(0, prompt, Sampling.of(options), None)]))
 
     def score(self, context: str, choices: Sequence[str]) -> list[float]:
         """Log-probability, in nats, of each choice as what follows `context` in a document."""
@@ -203,6 +225,12 @@ class Model:
         )
         return [total for total, _ in scores]
 
+    def _finished(self, prompts: Sequence[Prompt], batch_size: int, options: dict[str, Any]) -> list[Row]:
+        rows = self._rows(prompts, **options)
+        for _ in self._engine.run(rows, batch_size):
+            pass
+        return rows
+
     def _encode(self, text: str) -> list[int]:
         return self._text_tokenizer.encode(text, add_special_tokens=False).ids
 
@@ -223,7 +251,7 @@ class Model:
         **options: Any,
     ) -> list[Row]:
         form = _form(tools, tool_choice, thinking, schema, regex)
-        sampling = Sampling(**options)
+        sampling = Sampling.of(options, OPTIONS)
         conversations = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]
         return [
             self._row(number, self.chat.prompt(messages, list(tools or []), thinking), sampling, form)
@@ -273,10 +301,6 @@ def _found(name: str) -> Path:
             "Llama, Qwen3 or Qwen3-MoE"
         )
     return found
-
-
-def _tokenizer(folder: Path) -> Tokenizer:
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def _is_single(prompt: object) -> bool:

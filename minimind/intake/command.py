@@ -36,17 +36,9 @@ def main(options: argparse.Namespace) -> None:
 
 
 def build(foreign: Foreign, path: Path) -> Decoder:
-    """Our model with the foreign weights. Raises IntakeError naming the first weight that is missing or too many."""
+    """Our model with the foreign weights. Raises CheckpointError naming the first weight that differs."""
+    checkpoint.check_fit(foreign.config, foreign.weights, path)
     model = Decoder(foreign.config)
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    for name in sorted(wanted.keys() | foreign.weights.keys()):
-        if name not in foreign.weights:
-            raise IntakeError(f"{path} has no weight {name}, which a model of its description has")
-        if name not in wanted:
-            raise IntakeError(f"{path} has a weight {name} that our model has no place for")
-        if foreign.weights[name].shape != wanted[name]:
-            shapes = [tuple(shape) for shape in (foreign.weights[name].shape, wanted[name])]
-            raise IntakeError(f"{path}: {name} has the shape {shapes[0]}, and its description says {shapes[1]}")
     model.load_state_dict(foreign.weights, strict=True)
     return model
 

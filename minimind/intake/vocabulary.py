@@ -19,10 +19,11 @@ def carry(folder: Path, out: Path) -> list[Path]:
     for name in checkpoint.TOKENIZER_FILES:
         if not (folder / name).is_file():
             raise IntakeError(f"{folder / name} is missing: give the model's tokenizer with --tokenizer FOLDER")
-    described: dict[str, Any] = files.read_json(folder / "tokenizer_config.json")
+    tokenizer.read(folder)
+    described = tokenizer.read_config(folder)
     for role in ("bos_token", "eos_token", "pad_token", "unk_token"):
         if isinstance(described.get(role), dict):
-            described[role] = described[role]["content"]
+            described[role] = described[role].get("content")
     template = folder / "chat_template.jinja"
     if template.is_file():
         described["chat_template"] = template.read_text(encoding="utf-8")
@@ -92,7 +93,9 @@ def check_size(folder: Path, vocab_size: int) -> None:
 
 
 def _ids(described: dict[str, Any]) -> dict[str, int]:
-    return described["model"]["vocab"] | {entry["content"]: entry["id"] for entry in described["added_tokens"]}
+    vocab = described["model"]["vocab"]
+    numbers = vocab if isinstance(vocab, dict) else {entry[0]: number for number, entry in enumerate(vocab)}
+    return numbers | {entry["content"]: entry["id"] for entry in described["added_tokens"]}
 
 
 def _merges(described: dict[str, Any]) -> list[str]:

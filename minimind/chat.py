@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jinja2 import nodes, pass_context
@@ -22,10 +22,17 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from minimind import encoding, tokenizer
-from minimind.tokenizer import SPECIAL_TOKENS
+from minimind.errors import UserError
+from minimind.foreign import FAULTS, ForeignTemplate, ForeignTemplateError
+from minimind.tokenizer import EOS, SPECIAL_TOKENS
 
+Said = TypeVar("Said")
+
+ROLE_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")  # which templates may write
+NO_STOP = -1
 FEW_TEXTS = 64  # fewer are encoded sooner than the faster way is made ready
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -181,6 +188,15 @@ class Environment(ImmutableSandboxedEnvironment):
 _DICT_ATTRIBUTES = frozenset(dir(dict))  # jinja finds these first
 
 
+PROBE: list[dict[str, Any]] = [
+    {"role": "user", "content": ""},
+    {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]},
+    {"role": "tool", "content": ""},
+    {"role": "assistant", "content": "", "reasoning_content": "a"},
+]
+"""What a template is tried with: every marker that it may write, none in a message."""
+
+
 class Template:
     """A chat template, rendered without transformers. Raises ValueError if its markers stand in expressions."""
 
@@ -194,7 +210,10 @@ class Template:
         environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
         environment.globals["raise_exception"] = _raise
         self.template = environment.from_string(source)
-        if not self.segments(Conversation([{"role": "user", "content": ""}]))[0].special:
+        probes = [self.segments(Conversation(PROBE[:size]), add_generation_prompt=True) for size in (1, len(PROBE))]
+        if not probes[0][0].special or any(
+            CUT.search(text) for probe in probes for text, special, _ in probe if not special
+        ):
             raise ValueError("the chat template writes its markers from expressions: write them as the template's text")
 
     def segments(self, conversation: Conversation, add_generation_prompt: bool = False) -> list[Segment]:
@@ -230,17 +249,42 @@ class Chat:
     """Conversations in the tokens of one model. `folder` holds its tokenizer: `data/tokenizer` or a checkpoint.
 
     Messages and tools are what `Conversation.of` takes; every method raises ConversationError if they are none.
+    Raises UserError for a folder without a chat template, or with one that can't be read.
+
+    why_foreign: why the template is rendered as it is, without masks, so that no model can be trained with it; empty
+    for templates of our kind.
     """
 
     def __init__(self, folder: Path):
-        self.tokenizer = tokenizer.load(folder)
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.text_tokenizer = tokenizer.plain(self.tokenizer)
         self.text_tokenizer.post_processor = None  # of an imported tokenizer, it may put a marker before every text
+        self.why_foreign, self.stop = "", EOS
         path = folder / "tokenizer_config.json"
-        source = json.loads(path.read_text(encoding="utf-8")).get("chat_template")
+        described = json.loads(path.read_text(encoding="utf-8"))
+        source = described.get("chat_template")
         if source is None:
-            raise ValueError(f"{path} has no chat_template: take the folder from the stage tokenizer")
-        self.template = Template(source)
+            raise UserError(f"{path} has no chat_template, by which conversations are written")
+        try:
+            tokenizer.load(folder)
+            self._template = Template(source)
+        except FAULTS as error:
+            self.why_foreign = str(error)
+            names = {role: described[role] for role in ROLE_TOKENS if isinstance(described.get(role), str)}
+            try:
+                self._foreign = ForeignTemplate(source, self.tokenizer, names)
+            except ForeignTemplateError as error:
+                raise UserError(f"{path}: {error}") from error
+            end = self._foreign.stop()
+            named = self.tokenizer.token_to_id(names.get("eos_token", ""))
+            self.stop = end if end is not None else NO_STOP if named is None else named
+
+    @property
+    def template(self) -> "Template":
+        """The template that tells markers from text and answers from the rest. Raises UserError if it is foreign."""
+        if self.why_foreign:
+            raise UserError(f"what is to be learned of a conversation can't be told: {self.why_foreign}")
+        return self._template
 
     def render(
         self,
@@ -251,6 +295,8 @@ class Chat:
     ) -> str:
         """The conversation as text, markers included. To encode it, use `encode` or `prompt`, never the text."""
         conversation = Conversation.of(list(messages), tools, enable_thinking)
+        if self.why_foreign:
+            return self._said(self._foreign.render, conversation, add_generation_prompt)
         return "".join(segment.text for segment in self.template.segments(conversation, add_generation_prompt))
 
     def encode(
@@ -264,7 +310,16 @@ class Chat:
     ) -> list[int]:
         """Token ids up to where the next answer begins. `encode` with that answer begins with the same ids."""
         conversation = Conversation.of(list(messages), tools, enable_thinking)
+        if self.why_foreign:
+            return self._said(self._foreign.encode, conversation, True)
         return self._encode([self.template.segments(conversation, add_generation_prompt=True)])[0][0]
+
+    def _said(self, say: Callable[..., Said], conversation: Conversation, add_generation_prompt: bool) -> Said:
+        """What a method of the foreign template makes of a conversation."""
+        try:
+            return say(conversation.messages, conversation.tools, add_generation_prompt, conversation.enable_thinking)
+        except ForeignTemplateError as error:
+            raise ConversationError(str(error)) from error
 
     def encode_batch(self, conversations: Iterable[Conversation]) -> list[tuple[list[int], list[int]]]:
         """`encode` of many conversations."""

@@ -2,7 +2,7 @@
 
     model.safetensors                         fp32 weights
     config.json, generation_config.json       for transformers 4.57 and 5, which read different spellings
-    tokenizer.json, tokenizer_config.json     copied from the tokenizer's folder
+    tokenizer.json, tokenizer_config.json     of the tokenizer's folder; the latter says what the model takes
     modeling_minimind.py                      for mixtures of experts that no class of transformers computes, only
     adapter/                                  what LoRA added to the parent, if that was trained, as peft reads it
     manifest.json                             sha256 of each file, our own model config, the lineage
@@ -28,7 +28,8 @@ from minimind.errors import UserError
 from minimind.model import Decoder, ModelConfig
 
 WEIGHTS = "model.safetensors"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TOKENIZER, TOKENIZER_CONFIG = TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+INPUT_NAMES = ("input_ids", "attention_mask")  # without them transformers 4 adds token_type_ids, which fail
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")  # what the weights depend on
 
 
@@ -58,8 +59,8 @@ def save(
         files.write_json(partial / "generation_config.json", ids | {"do_sample": False} | dict(generation or {}))
         if "auto_map" in described:
             files.write_text(partial / f"{modeling.NAME}.py", modeling.SOURCE)
-        for name in TOKENIZER_FILES:
-            shutil.copyfile(tokenizer / name, partial / name)
+        shutil.copyfile(tokenizer / TOKENIZER, partial / TOKENIZER)
+        files.write_json(partial / TOKENIZER_CONFIG, tokenizer_config(tokenizer, model.config))
         if more is not None:
             more(partial)
         files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
@@ -171,6 +172,13 @@ def huggingface_config(model: ModelConfig) -> dict[str, Any]:
         "use_cache": True,
         **experts,
     }
+
+
+def tokenizer_config(tokenizer: Path, model: ModelConfig) -> dict[str, Any]:
+    """tokenizer_config.json of a tokenizer's folder, with the names and the number of what `model` takes."""
+    described = files.read_json(tokenizer / TOKENIZER_CONFIG)
+    taken = {"model_input_names": list(INPUT_NAMES), "model_max_length": model.max_position_embeddings}
+    return described | taken
 
 
 def special_ids(tokenizer: Path) -> dict[str, int]:

@@ -179,8 +179,8 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(description))
 
 
-def save(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write `tokenizer.json` and `tokenizer_config.json` into an existing folder."""
+def save(tokenizer: Tokenizer, folder: Path, template: str = CHAT_TEMPLATE) -> None:
+    """Write `tokenizer.json` and `tokenizer_config.json`, with the chat template, into an existing folder."""
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
     added = json.loads(tokenizer.to_str())["added_tokens"]
     config = {
@@ -195,7 +195,7 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         "add_eos_token": False,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": template,
     }
     text = json.dumps(config, ensure_ascii=False, indent=2)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from minimind import checkpoint, files
 from minimind.chat import Chat
+from minimind.errors import UserError
 from minimind.intake import huggingface, origin, parity, pth, vocabulary
 from minimind.intake.huggingface import Foreign
 from minimind.intake.origin import IntakeError
@@ -26,13 +27,16 @@ def main(options: argparse.Namespace) -> None:
         checked = compare(model, folder)
         checkpoint.save(options.out, model, Path(temporary), lineage(found, used), foreign.generation)
     print(f"{options.out}: {model.num_parameters():,} parameters of {found.source}. {checked}")
+    print(conversations(options.out))
+
+
+def conversations(folder: Path) -> str:
+    """In words, whether the checkpoint in `folder` can be talked to, and by whose chat template."""
     try:
-        Chat(options.out)
-    except ValueError:
-        print(
-            "note: its markers or its chat template are not MiniMind's, so it holds no conversations here "
-            "(`minimind chat`); `complete` and `score` of minimind.Model take plain text"
-        )
+        foreign = Chat(folder).why_foreign
+    except UserError as error:
+        return f"note: it holds no conversations ({error}); `complete` and `score` of minimind.Model take plain text"
+    return f"Talk with it: minimind chat {folder}{' (its own chat template is rendered as it is)' if foreign else ''}"
 
 
 def build(foreign: Foreign, path: Path) -> Decoder:

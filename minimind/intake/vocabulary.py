@@ -6,7 +6,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from minimind import checkpoint, files, tokenizer
-from minimind.chat import Chat
+from minimind.chat import PROBE, Chat
+from minimind.errors import UserError
 from minimind.intake.origin import IntakeError
 
 
@@ -34,7 +35,8 @@ def carry(folder: Path, out: Path) -> list[Path]:
 def adopt(folder: Path, out: Path) -> Tokenizer:
     """Put the tokenizer of the base in `folder` into `out`, for our stages; return it.
 
-    Its chat template goes along if our stages can read it, else ours takes its place: a base has yet to learn one.
+    Its chat template goes along if it says what is to be learned, else ours takes its place, which training teaches. A
+    stage that takes no step passes on the base's own.
     Raises IntakeError if there is none, or if our markers have other ids in it.
     """
     if not (folder / checkpoint.WEIGHTS).is_file():
@@ -46,11 +48,15 @@ def adopt(folder: Path, out: Path) -> Tokenizer:
     except ValueError as error:
         raise IntakeError(f"the base's tokenizer is not of MiniMind's kind, as our chats need it: {error}") from None
     try:
-        Chat(folder)
-        carry(folder, out)
-    except ValueError as error:
-        print(f"{folder}: our own chat template instead of the base's: {error}")
+        chat = Chat(folder)
+        why = chat.why_foreign or ("" if any(chat.encode(PROBE)[1]) else "it has no {% generation %} blocks")
+    except UserError as error:
+        why = str(error)
+    if why:
+        print(f"{folder}: what is trained gets our own chat template instead of the base's: {why}")
         tokenizer.save(adopted, out)
+    else:
+        tokenizer.save(adopted, out, files.read_json(folder / "tokenizer_config.json")["chat_template"])
     return adopted
 
 

@@ -3,7 +3,7 @@
 What such a config.json can say and our model can't do is refused by the name of its key.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Foreign:
     weights: dict[str, Tensor]
     used: list[Path]  # the files that were read
     generation: dict[str, Any]  # of its sampling defaults, those that we know
+    assumed: list[str] = field(default_factory=list)  # keys of the config that nothing in the files tells
+    told: dict[str, Any] = field(default_factory=dict)  # values of the config that were found or given
 
 
 def read(folder: Path) -> Foreign:
@@ -96,7 +98,7 @@ def translate(described: dict[str, Any], path: Path) -> ModelConfig:
         if layer != "full_attention":
             raise IntakeError(f"{path}: layer_types asks for {layer}, and our model attends to everything")
     values = DEFAULTS[kind] | values
-    scaling = _scaling(rope, path)
+    scaling = yarn(rope, path)
     try:
         experts = {}
         if kind == "qwen3_moe":
@@ -129,7 +131,7 @@ def translate(described: dict[str, Any], path: Path) -> ModelConfig:
         raise IntakeError(f"{path}: {error}") from error
 
 
-def _scaling(rope: dict[str, Any], path: Path) -> RopeScaling | None:
+def yarn(rope: dict[str, Any], path: Path) -> RopeScaling | None:
     """How positions are stretched. Raises IntakeError for another way than YaRN's, ConfigError for its numbers."""
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":

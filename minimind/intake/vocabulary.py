@@ -10,12 +10,15 @@ from minimind.chat import PROBE, Chat
 from minimind.errors import UserError
 from minimind.intake.origin import IntakeError
 
+NOT_CARRIED = ("backend", "is_local", "local_files_only", "auto_map")
+
 
 def carry(folder: Path, out: Path) -> list[Path]:
     """Copy the tokenizer in `folder` into `out` in the form in which ours are written; return the files read.
 
-    A chat template in a file of its own moves into tokenizer_config.json, and markers written as objects become
-    text. Raises IntakeError if a file is missing.
+    A chat template in a file of its own moves into tokenizer_config.json, markers written as objects become text, and
+    the class is the one that reads tokenizer.json as it is: that which transformers 5 writes, 4 does not know. Raises
+    IntakeError if a file is missing.
     """
     for name in checkpoint.TOKENIZER_FILES:
         if not (folder / name).is_file():
@@ -24,6 +27,13 @@ def carry(folder: Path, out: Path) -> list[Path]:
     for role in ("bos_token", "eos_token", "pad_token", "unk_token"):
         if isinstance(described.get(role), dict):
             described[role] = described[role]["content"]
+    described = {key: value for key, value in described.items() if key not in NOT_CARRIED}
+    described["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(described.get("extra_special_tokens"), list):  # transformers 5's; 4 expects names with values there
+        described["additional_special_tokens"] = described.pop("extra_special_tokens")
+    if isinstance(described.get("chat_template"), list):  # several, by names
+        named = {entry["name"]: entry["template"] for entry in described["chat_template"]}
+        described["chat_template"] = named.get("default", next(iter(named.values()), None))
     template = folder / "chat_template.jinja"
     if template.is_file():
         described["chat_template"] = template.read_text(encoding="utf-8")

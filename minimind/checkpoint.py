@@ -5,6 +5,7 @@
     tokenizer.json, tokenizer_config.json     of the tokenizer's folder; the latter says what the model takes
     modeling_minimind.py                      for mixtures of experts that no class of transformers computes, only
     adapter/                                  what LoRA added to the parent, if that was trained, as peft reads it
+    README.md                                 a short card, for the hub
     manifest.json                             sha256 of each file, our own model config, the lineage
 
 Equal runs write equal bytes: no clock, no host name, no thread count goes in.
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from minimind import config, files, modeling
+from minimind import card, config, files, modeling
 from minimind.errors import UserError
 from minimind.model import Decoder, ModelConfig
 
@@ -61,6 +62,7 @@ def save(
             files.write_text(partial / f"{modeling.NAME}.py", modeling.SOURCE)
         shutil.copyfile(tokenizer / TOKENIZER, partial / TOKENIZER)
         files.write_json(partial / TOKENIZER_CONFIG, tokenizer_config(tokenizer, model.config))
+        files.write_text(partial / "README.md", card.write(folder.name, model.num_parameters(), lineage))
         if more is not None:
             more(partial)
         files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
@@ -92,13 +94,20 @@ def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str,
         raise config.ConfigError(f"dvc.yaml: no stage `{stage}`: the code of a checkpoint is listed there")
     code = sorted(dep for dep in declaration["deps"] if dep.endswith((".py", ".c")))
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    ancestor = card.base(_lineage_of(inputs["parent"])) if "parent" in inputs else None
     return {
         "stage": stage,
+        **({} if ancestor is None else {"base": ancestor}),
         "inputs": {role: digest(path) for role, path in sorted(inputs.items())},
         "params": {} if params is None else dataclasses.asdict(params),  # type: ignore[call-overload]
         "code": {name: files.sha256(Path(name)) for name in code},
         "versions": {"python": platform.python_version(), **versions},
     }
+
+
+def _lineage_of(folder: Path) -> dict[str, Any]:
+    """The lineage in the manifest of a checkpoint, empty where there is none."""
+    return dict(files.read_manifest(folder).get("lineage", {})) if (folder / files.MANIFEST).is_file() else {}
 
 
 def digest(path: Path) -> str:

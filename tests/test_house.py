@@ -24,7 +24,7 @@ FLOORS = (
     {"kernels"},
     {"atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling", "optim",
      "plots", "poetry", "process", "schedule", "statistics", "template", "tokenizer", "tracking", "verify"},
-    {"foreign"},
+    {"card", "foreign"},
     {"chat", "checkpoint", "distributed", "freshness", "generate", "hardware", "memory", "pool", "report", "resume",
      "rows", "sources"},
     {"batches", "corpus", "fitting", "intake", "page", "score"},

@@ -72,6 +72,7 @@ def write(contents: Contents, folder: Path, quantize: str) -> None:
         name = f"{contents.name}-{quantize}.gguf"
         gguf.write(contents, partial / name, quantize)
         files.write_text(partial / "Modelfile", modelfile(contents, name))
+        files.write_text(partial / "README.md", contents.card("ollama"))
 
 
 def modelfile(contents: Contents, name: str) -> str:

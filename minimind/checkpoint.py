@@ -5,7 +5,7 @@
     tokenizer.json, tokenizer_config.json     of the tokenizer's folder; the latter says what the model takes
     modeling_minimind.py                      for mixtures of experts that no class of transformers computes, only
     adapter/                                  what LoRA added to the parent, if that was trained, as peft reads it
-    README.md                                 a short card, for the hub
+    README.md                                 a short card, for the hub; in no manifest, for it may be edited
     manifest.json                             sha256 of each file, our own model config, the lineage
 
 Equal runs write equal bytes: no clock, no host name, no thread count goes in.
@@ -62,10 +62,10 @@ def save(
             files.write_text(partial / f"{modeling.NAME}.py", modeling.SOURCE)
         shutil.copyfile(tokenizer / TOKENIZER, partial / TOKENIZER)
         files.write_json(partial / TOKENIZER_CONFIG, tokenizer_config(tokenizer, model.config))
-        files.write_text(partial / "README.md", card.write(folder.name, model.num_parameters(), lineage))
         if more is not None:
             more(partial)
         files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
+        files.write_text(partial / "README.md", card.write(folder.name, model.num_parameters(), lineage))
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:

@@ -25,8 +25,8 @@ def write(contents: Contents, folder: Path, dtype: str) -> None:
         save_file({key: value.to(kind) for key, value in contents.tensors.items()}, partial / checkpoint.WEIGHTS,
                   {"format": "pt"})  # fmt: skip
         files.write_json(partial / "config.json", contents.config | {"torch_dtype": name, "dtype": name})
-        files.write_text(partial / "README.md", contents.card("hf"))
         for file in manifest["files"]:  # the tokenizer's, and the code of a class that transformers has not
             if "/" not in file and not (partial / file).exists():  # an adapter/ belongs to the model before it
                 (partial / file).write_bytes((contents.folder / file).read_bytes())
         files.write_manifest(partial, {"model": manifest["model"], "lineage": lineage})
+        files.write_text(partial / "README.md", contents.card("hf"))

@@ -139,6 +139,18 @@ def test_llama_cpp_renders_the_template_the_same(checkpoints: dict[str, Path], t
             assert llama.render(theirs, **options) == chat.render(ours, tools, True, thinking), name
 
 
+def test_a_file_says_what_it_is(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    told = {}
+    for kind in ("llama", "experts"):
+        gguf.write(reading.read(checkpoints[kind]), tmp_path / kind)
+        fields = library.GGUFReader(tmp_path / kind).fields
+        names = ("general.type", "general.license", "general.size_label", "tokenizer.ggml.eot_token_id")
+        told[kind] = [fields[name].contents() for name in names]
+    sizes = {kind: checkpoint.load(checkpoints[kind]).num_parameters() for kind in told}
+    assert told["llama"] == ["model", "apache-2.0", f"{round(sizes['llama'] / 1000)}K", tokenizer.EOS]
+    assert told["experts"][2].startswith("4x") and told["experts"][3] == tokenizer.EOS
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_read_back_is_what_was_written(kind: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     contents = reading.read(checkpoints[kind])

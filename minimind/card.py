@@ -29,7 +29,7 @@ def license(lineage: Mapping[str, Any]) -> str | None:
 
 
 def write(name: str, num_parameters: int, lineage: Mapping[str, Any], form: str = "hf") -> str:
-    """The text of README.md for a checkpoint called `name`, in one of the forms of `USES`; equal input, equal text."""
+    """The text of README.md, headed `name`, beside one of the forms of `USES`; equal input gives equal text."""
     ancestor, allowed = base(lineage), license(lineage)
     fields = [
         *([f"license: {allowed}"] if allowed else []),

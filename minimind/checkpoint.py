@@ -65,7 +65,7 @@ def save(
         if more is not None:
             more(partial)
         files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
-        files.write_text(partial / "README.md", card.write(folder.name, model.num_parameters(), lineage))
+        files.write_text(partial / "README.md", card.write("model", model.num_parameters(), lineage))
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:

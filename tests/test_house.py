@@ -19,7 +19,7 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
-    {"alphabet", "amounts", "capability", "determinism", "errors", "machine", "random"},
+    {"alphabet", "amounts", "capability", "determinism", "errors", "limits", "machine", "random"},
     {"deadline", "experts", "families", "loads", "native", "progress", "turns", "verse"},
     {"kernels"},
     {"atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling", "optim",
@@ -31,7 +31,8 @@ FLOORS = (
     {"cleaning", "columns", "engines", "export", "inference", "objectives", "shards"},
     {"packing", "probe", "talk", "teacher", "train"},
     {"lora", "speed"},
-    {"doctor", "estimate", "prices"},
+    {"doctor", "estimate", "prices", "recipes"},
+    {"preflight"},
     {"cli"},
 )  # fmt: skip
 

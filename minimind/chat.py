@@ -5,14 +5,13 @@ so that markers are recognised in the template's own text only; values are put b
 tokenizer that knows no markers. What is learned are the template's `{% generation %}` blocks.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jinja2 import nodes, pass_context
@@ -25,8 +24,14 @@ from numpy.typing import NDArray
 
 from minimind import encoding, lossless, sandbox, tokenizer
 from minimind import messages as forms
-from minimind.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS
+from minimind.errors import UserError
+from minimind.foreign import ForeignTemplate, ForeignTemplateError
+from minimind.tokenizer import CHAT_TEMPLATE, EOS, SPECIAL_TOKENS
 
+Said = TypeVar("Said")
+
+ROLE_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")  # which templates may write
+NO_STOP = -1
 FEW_TEXTS = 64  # fewer are encoded sooner than the faster way is made ready
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -194,6 +199,15 @@ class Environment(ImmutableSandboxedEnvironment):
 _DICT_ATTRIBUTES = frozenset(dir(dict))  # jinja finds these first
 
 
+PROBE: list[dict[str, Any]] = [
+    {"role": "user", "content": ""},
+    {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]},
+    {"role": "tool", "content": ""},
+    {"role": "assistant", "content": "", "reasoning_content": "a"},
+]
+"""What a template is tried with: every marker that it may write, none in a message."""
+
+
 class Template:
     """A chat template, rendered without transformers.
 
@@ -211,7 +225,10 @@ class Template:
         environment.filters["tojson"] = lossless.text
         environment.globals["raise_exception"] = _raise
         self.template = environment.from_string(source)
-        if not self.segments(Conversation([{"role": "user", "content": ""}]))[0].special:
+        probes = [self.segments(Conversation(PROBE[:size]), add_generation_prompt=True) for size in (1, len(PROBE))]
+        if not probes[0][0].special or any(
+            CUT.search(text) for probe in probes for text, special, _ in probe if not special
+        ):
             raise ValueError("the chat template writes its markers from expressions: write them as the template's text")
 
     def segments(self, conversation: Conversation, add_generation_prompt: bool = False) -> list[Segment]:
@@ -250,20 +267,42 @@ class Chat:
     """Conversations in the tokens of one model. `folder` holds its tokenizer: `data/tokenizer` or a checkpoint.
 
     Messages and tools are what `Conversation.of` takes; every method raises ConversationError if they are none.
+    Raises UserError for a folder without a chat template, or with one that can't be read.
+
+    why_foreign: why the template is rendered as it is, without masks, so that no model can be trained with it; empty
+    for templates of our kind.
     """
 
     def __init__(self, folder: Path):
-        self.tokenizer = tokenizer.load(folder)
+        self.tokenizer = tokenizer.read(folder)
         self.text_tokenizer = tokenizer.plain(self.tokenizer)
         self.text_tokenizer.post_processor = None  # of an imported tokenizer, it may put a marker before every text
+        self.why_foreign, self.stop = "", EOS
         path = folder / "tokenizer_config.json"
-        source = tokenizer.read_config(folder).get("chat_template")
+        described = tokenizer.read_config(folder)
+        source = described.get("chat_template")
         if source is None:
-            raise ValueError(f"{path} has no chat_template: take the folder from the stage tokenizer")
+            raise UserError(f"{path} has no chat_template, by which conversations are written")
         try:
-            self.template = Template(source)
+            tokenizer.load(folder)
+            self._template = Template(source)
         except sandbox.FAULTS as error:
-            raise ValueError(f"{path}: the chat template can't be used: {sandbox.describe(error)}") from error
+            self.why_foreign = sandbox.describe(error)
+            names = {role: described[role] for role in ROLE_TOKENS if isinstance(described.get(role), str)}
+            try:
+                self._foreign = ForeignTemplate(source, self.tokenizer, names)
+            except ForeignTemplateError as error:
+                raise UserError(f"{path}: {error}") from error
+            end = self._foreign.stop()
+            named = self.tokenizer.token_to_id(names.get("eos_token", ""))
+            self.stop = end if end is not None else NO_STOP if named is None else named
+
+    @property
+    def template(self) -> "Template":
+        """The template that tells markers from text and answers from the rest. Raises UserError if it is foreign."""
+        if self.why_foreign:
+            raise UserError(f"what is to be learned of a conversation can't be told: {self.why_foreign}")
+        return self._template
 
     def render(
         self,
@@ -274,6 +313,8 @@ class Chat:
     ) -> str:
         """The conversation as text, markers included. To encode it, use `encode` or `prompt`, never the text."""
         conversation = Conversation.of(list(messages), tools, enable_thinking)
+        if self.why_foreign:
+            return self._said(self._foreign.render, conversation, add_generation_prompt)
         return "".join(segment.text for segment in self.template.segments(conversation, add_generation_prompt))
 
     def encode(
@@ -287,7 +328,16 @@ class Chat:
     ) -> list[int]:
         """Token ids up to where the next answer begins. `encode` with that answer begins with the same ids."""
         conversation = Conversation.of(list(messages), tools, enable_thinking)
+        if self.why_foreign:
+            return self._said(self._foreign.encode, conversation, True)
         return self._encode([self.template.segments(conversation, add_generation_prompt=True)])[0][0]
+
+    def _said(self, say: Callable[..., Said], conversation: Conversation, add_generation_prompt: bool) -> Said:
+        """What a method of the foreign template makes of a conversation."""
+        try:
+            return say(conversation.messages, conversation.tools, add_generation_prompt, conversation.enable_thinking)
+        except ForeignTemplateError as error:
+            raise ConversationError(str(error)) from error
 
     def encode_batch(self, conversations: Iterable[Conversation]) -> list[tuple[list[int], list[int]]]:
         """`encode` of many conversations."""

@@ -2,9 +2,10 @@
 
     model.safetensors                         fp32 weights
     config.json, generation_config.json       for transformers 4.57 and 5, which read different spellings
-    tokenizer.json, tokenizer_config.json     copied from the tokenizer's folder
+    tokenizer.json, tokenizer_config.json     of the tokenizer's folder; the latter says what the model takes
     modeling_minimind.py                      for mixtures of experts that no class of transformers computes, only
     adapter/                                  what LoRA added to the parent, if that was trained, as peft reads it
+    README.md                                 a short card, for the hub; in no manifest, for it may be edited
     manifest.json                             sha256 of each file, our own model config, the lineage
 
 Equal runs write equal bytes: no clock, no host name, no thread count goes in.
@@ -26,13 +27,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from minimind import config, files, modeling
+from minimind import card, config, files, modeling
 from minimind.errors import UserError
 from minimind.model import Decoder, ModelConfig, Stack
 from minimind.tokenizer import read, read_config
 
 WEIGHTS = "model.safetensors"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TOKENIZER, TOKENIZER_CONFIG = TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+INPUT_NAMES = ("input_ids", "attention_mask")  # without them transformers 4 adds token_type_ids, which fail
 MAX_TABLE = 1 << 29  # numbers in the tables of rotary positions: 2 GiB of them
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")  # what the weights depend on
 
@@ -63,11 +65,12 @@ def save(
         files.write_json(partial / "generation_config.json", ids | {"do_sample": False} | dict(generation or {}))
         if "auto_map" in described:
             files.write_text(partial / f"{modeling.NAME}.py", modeling.SOURCE)
-        for name in TOKENIZER_FILES:
-            shutil.copyfile(tokenizer / name, partial / name)
+        shutil.copyfile(tokenizer / TOKENIZER, partial / TOKENIZER)
+        files.write_json(partial / TOKENIZER_CONFIG, tokenizer_config(tokenizer, model.config))
         if more is not None:
             more(partial)
         files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
+        files.write_text(partial / "README.md", card.write("model", model.num_parameters(), lineage))
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
@@ -140,13 +143,20 @@ def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str,
         raise config.ConfigError(f"dvc.yaml: no stage `{stage}`: the code of a checkpoint is listed there")
     code = sorted(dep for dep in declaration["deps"] if dep.endswith((".py", ".c")))
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    ancestor = card.base(_lineage_of(inputs["parent"])) if "parent" in inputs else None
     return {
         "stage": stage,
+        **({} if ancestor is None else {"base": ancestor}),
         "inputs": {role: digest(path) for role, path in sorted(inputs.items())},
         "params": {} if params is None else dataclasses.asdict(params),  # type: ignore[call-overload]
         "code": {name: files.sha256(Path(name)) for name in code},
         "versions": {"python": platform.python_version(), **versions},
     }
+
+
+def _lineage_of(folder: Path) -> dict[str, Any]:
+    """The lineage in the manifest of a checkpoint, empty where there is none."""
+    return dict(files.read_manifest(folder).get("lineage", {})) if (folder / files.MANIFEST).is_file() else {}
 
 
 def digest(path: Path) -> str:
@@ -220,6 +230,13 @@ def huggingface_config(model: ModelConfig) -> dict[str, Any]:
         "use_cache": True,
         **experts,
     }
+
+
+def tokenizer_config(tokenizer: Path, model: ModelConfig) -> dict[str, Any]:
+    """tokenizer_config.json of a tokenizer's folder, with the names and the number of what `model` takes."""
+    described = files.read_json(tokenizer / TOKENIZER_CONFIG)
+    taken = {"model_input_names": list(INPUT_NAMES), "model_max_length": model.max_position_embeddings}
+    return described | taken
 
 
 def special_ids(tokenizer: Path) -> dict[str, int]:

@@ -121,6 +121,13 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument(
         "--tokenizer", type=Path, metavar="FOLDER", help="refuse the model unless its tokenizer is this one"
     )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="of a *.pth, what neither names nor shapes tell, for example num_experts_per_tok=2",
+    )  # fmt: skip
+    command.add_argument(
+        "--reference", type=Path, metavar="CHECKOUT", help="of MiniMind: compare a *.pth with its own class there"
+    )
     command.set_defaults(run=adopt)
 
     options = parser.parse_args(arguments)

@@ -37,7 +37,7 @@ def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path
         Batches([pairs], params.dpo.batch_size, params.seed), params.dpo, runtime, validate=validate,
         inputs={"parent": parent, "data": packed, "reference": reference, "tokenizer": tokenizer},
         tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,
-        finish=lambda model: lora.merge(model, params.dpo.lora),
+        finish=lambda model: lora.merge(model, params.dpo.lora, parent),
     )  # fmt: skip
 
 

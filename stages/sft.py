@@ -40,7 +40,7 @@ def main(base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, m
         Batches(sources, params.sft.batch_size, params.seed), params.sft, runtime, validate=validate,
         inputs={"parent": base, "data": packed, "replay": replayed, "tokenizer": tokenizer},
         tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,
-        finish=lambda model: lora.merge(model, params.sft.lora),
+        finish=lambda model: lora.merge(model, params.sft.lora, base),
     )  # fmt: skip
 
 

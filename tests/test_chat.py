@@ -4,9 +4,11 @@ import json
 import random
 from typing import Any
 
+import jinja2
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
+from toy.conversations import CASES, call
 from transformers import AutoTokenizer
 
 from minimind.chat import FEW_TEXTS, Chat, Conversation, ConversationError, Template
@@ -111,6 +113,69 @@ def test_transformers_4_encodes_and_masks_the_same(chat, tokenizer_folder, trans
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     encoded = json.loads(transformers4(TEMPLATE_4, tokenizer_folder, tmp_path / "cases.json"))
     assert [list(pair) for pair in chat.encode_batch(talks)] == encoded
+
+
+def test_conversations_in_openai_s_form_are_rendered_as_ours(chat, theirs, tokenizer_folder, transformers4, tmp_path):
+    expected = [chat.prompt(ours, tools, thinking) for _, _, ours, tools, thinking in CASES]
+    for (name, given, _, tools, thinking), ids in zip(CASES, expected, strict=True):
+        options = {"tools": tools, "enable_thinking": thinking, "add_generation_prompt": True, "return_dict": False}
+        assert theirs.apply_chat_template(given, **options) == ids, name
+    cases = [[given, tools, thinking] for _, given, _, tools, thinking in CASES]
+    (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    program = TEMPLATE_4.replace("tokenize=True", "tokenize=True, add_generation_prompt=True")
+    assert [ids for ids, _ in json.loads(transformers4(program, tokenizer_folder, tmp_path / "cases.json"))] == expected
+
+
+def test_arguments_as_text_are_written_as_the_object_they_stand_for(chat, theirs):
+    source = random.Random(6)
+    characters = [
+        "a",
+        '"',
+        "\\",
+        "/",
+        "\n",
+        "\t",
+        "\x01",
+        "\x7f",
+        "巴",
+        "😀",
+        "é",
+        ",",
+        ":",
+        " ",
+        "{",
+        "]",
+        "u4e2d",
+        "\u2028",
+    ]
+
+    def value(depth: int = 0) -> Any:
+        kind = source.randint(0, 4 if depth < 3 else 2)
+        if kind == 0:
+            return "".join(source.choices(characters, k=source.randint(0, 8)))
+        if kind < 3:
+            return source.choice([1, -2.5, 0, 10**6, True, False, None])
+        size = range(source.randint(0, 3))
+        return (
+            [value(depth + 1) for _ in size]
+            if kind == 3
+            else {f"{n}{source.choice(characters)}": value(depth + 1) for n in size}
+        )
+
+    for _ in range(60):
+        arguments = {"k": value(), "巴": value()}
+        meant = chat.render([USER, call(arguments)])
+        for options in ({}, {"ensure_ascii": False}, {"separators": (",", ":")}, {"indent": 2}):
+            written = [USER, call(json.dumps(arguments, **options))]
+            assert theirs.apply_chat_template(written, tokenize=False) == meant == chat.render(written)
+    for nothing in ("", " ", "{}", "{ }", None):
+        assert theirs.apply_chat_template([USER, call(nothing)], tokenize=False) == chat.render([USER, call({})])
+
+
+@pytest.mark.parametrize("content", [[{"type": "image_url", "image_url": {"url": "x"}}], [7], {"text": "x"}])
+def test_what_is_no_text_is_refused_by_the_template(theirs, content):
+    with pytest.raises(jinja2.TemplateError, match="no text"):
+        theirs.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
 
 
 def test_a_prompt_is_the_beginning_of_its_conversation(chat):

@@ -98,7 +98,7 @@ def test_equal_models_give_equal_bytes(tmp_path: Path, tokenizer_folder: Path) -
     contents = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b")]
     assert contents[0] == contents[1]
     assert contents[0].keys() == {
-        "config.json", "generation_config.json", "manifest.json", "model.safetensors", "tokenizer.json",
+        "README.md", "config.json", "generation_config.json", "manifest.json", "model.safetensors", "tokenizer.json",
         "tokenizer_config.json",
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from minimind import checkpoint, files, tokenizer
+from minimind import card, checkpoint, files, tokenizer
 from minimind.errors import UserError
 
 KINDS = ("llama", "qwen3", "qwen3_moe")  # what more than transformers has a network for
@@ -31,6 +31,7 @@ class Contents:
     tensors: dict[str, Tensor]  # by Hugging Face's names, fp32
     tokenizer: dict[str, Any]  # tokenizer.json
     tokenizer_config: dict[str, Any]
+    lineage: dict[str, Any]  # of the manifest
 
     @property
     def name(self) -> str:
@@ -45,6 +46,15 @@ class Contents:
     def token(self, role: str) -> int | None:
         """The id of `bos`, `eos` or `pad`, None where the checkpoint has none."""
         return self.config.get(f"{role}_token_id")
+
+    @property
+    def num_parameters(self) -> int:
+        """A tied head counts once: it is stored once."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+    def card(self, form: str) -> str:
+        """README.md beside an export in this form."""
+        return card.write(self.name, self.num_parameters, self.lineage, form)
 
     def check_kind(self, form: str) -> None:
         """Raise ExportError, naming the format `form`, for a kind of model or of positions that only hf can hold."""
@@ -70,6 +80,7 @@ def read(folder: Path) -> Contents:
         {name: tensor.detach() for name, tensor in model.state_dict().items()},
         _Described(folder / "tokenizer.json"),
         _Described(folder / "tokenizer_config.json"),
+        files.read_object(folder / files.MANIFEST).get("lineage", {}),
     )
 
 

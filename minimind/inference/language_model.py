@@ -16,7 +16,7 @@ from typing import Any, Literal, overload
 from tokenizers import decoders
 
 from minimind import checkpoint, files, hardware, tokenizer, verify
-from minimind.chat import Chat
+from minimind.chat import NO_STOP, Chat
 from minimind.config import Runtime
 from minimind.errors import UserError
 from minimind.generate import loglikelihood
@@ -33,7 +33,6 @@ from minimind.tokenizer import BOS, EOS
 
 Message = dict[str, Any]
 HUB = "hf://"
-NO_STOP = -1
 OPTIONS = ("tools", "tool_choice", "thinking", "schema", "regex", "batch_size")  # of conversations
 Prompt = str | list[Message]
 """What a user says, or a whole conversation in MiniMind's or OpenAI's schema."""
@@ -54,8 +53,7 @@ class Model:
     Answers are all that the model wrote, thoughts and calls in their markers; `reply` takes them apart. Mistakes raise
     minimind.errors.UserError and its kin.
 
-    An imported model with a tokenizer of its own knows no conversations in MiniMind's markers: it has `complete` and
-    `score`.
+    An imported model's own chat template writes its conversations. Without one it has `complete` and `score`.
     """
 
     def __init__(
@@ -90,10 +88,12 @@ class Model:
         self._begin, stop = [BOS], EOS
         try:
             self._chat = Chat(self.folder)
-        except ValueError as error:  # of an imported model, whose documents begin and end in its own way
-            self._no_chat, ids = error, checkpoint.special_ids(self.folder)
+        except UserError as error:
+            self._no_chat = error
+        if self._chat is None or self._chat.why_foreign:  # documents of an imported model begin and end in its own way
+            ids = checkpoint.special_ids(self.folder)
             self._begin = [ids["bos_token_id"]] if "bos_token_id" in ids else []
-            stop = ids.get("eos_token_id", NO_STOP)
+            stop = ids.get("eos_token_id", NO_STOP) if self._chat is None else self._chat.stop
         self._constraints: Constraints | None = None
         source = Source(self.decoder, quantize is not None)
         self._precision = source.precision
@@ -141,12 +141,10 @@ class Model:
 
     @property
     def chat(self) -> Chat:
-        """Conversations in its tokens. Raises UserError for an imported model that has others than MiniMind's."""
+        """Conversations in its tokens. Raises UserError for an imported model without a chat template."""
         if self._chat is None:
             raise UserError(
-                f"{self.folder} holds no conversations here: they are written in MiniMind's markers and by a chat "
-                "template that spells them out, and its tokenizer.json or tokenizer_config.json has others; "
-                "`complete` and `score` take plain text"
+                f"{self.folder} holds no conversations: {self._no_chat}; `complete` and `score` take plain text"
             ) from self._no_chat
         return self._chat
 
@@ -251,12 +249,24 @@ class Model:
         **options: Any,
     ) -> list[Row]:
         form = _form(tools, tool_choice, thinking, schema, regex)
+        if form is not None and form.has_markers and self.chat.why_foreign:
+            self._check_markers()
         sampling = Sampling.of(options, OPTIONS)
         conversations = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]
         return [
             self._row(number, self.chat.prompt(messages, list(tools or []), thinking), sampling, form)
             for number, messages in enumerate(conversations)
         ]
+
+    def _check_markers(self) -> None:
+        """Raise UserError unless thoughts and calls have the markers of ours, by which a form holds them apart."""
+        try:
+            tokenizer.load(self.folder)
+        except ValueError as error:
+            raise UserError(
+                f"{self.folder} has other markers than MiniMind's, so neither tool_choice='required' nor a thought "
+                f"before a form can be asked of it: leave them out ({error})"
+            ) from None
 
     def _row(self, number: int, prompt: list[int], sampling: Sampling, form: Form | None) -> Row:
         room = self.max_tokens - len(prompt)
@@ -269,7 +279,7 @@ class Model:
         constraint = None
         if form is not None:
             if self._constraints is None:
-                self._constraints = Constraints(self.folder, self.decoder.config.vocab_size)
+                self._constraints = Constraints(self.folder, self.decoder.config.vocab_size, self.chat.stop)
             constraint = self._constraints.make(form)
         return Row(
             prompt,

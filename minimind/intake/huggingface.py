@@ -4,7 +4,7 @@ What such a config.json can say and our model can't do is refused by the name of
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class Foreign:
     weights: dict[str, Tensor]
     used: list[Path]  # the files that were read
     generation: dict[str, Any]  # of its sampling defaults, those that we know
+    assumed: list[str] = field(default_factory=list)  # keys of the config that nothing in the files tells
+    told: dict[str, Any] = field(default_factory=dict)  # values of the config that were found or given
 
 
 def read(folder: Path) -> Foreign:
@@ -104,7 +106,7 @@ def translate(described: dict[str, Any], path: Path) -> ModelConfig:
         if layer != "full_attention":
             raise IntakeError(f"{path}: layer_types asks for {layer}, and our model attends to everything")
     values = DEFAULTS[kind] | values
-    scaling = _scaling(rope, path)
+    scaling = yarn(rope, path)
     numbers = {key: values[key] for key in (*SHAPE, "num_key_value_heads") if key in values}
     numbers.setdefault("num_key_value_heads", values.get("num_attention_heads"))
     if kind == "qwen3_moe":
@@ -123,7 +125,7 @@ def translate(described: dict[str, Any], path: Path) -> ModelConfig:
     return replace(config, rope_scaling=scaling) if scaling is not None else config
 
 
-def _scaling(rope: dict[str, Any], path: Path) -> RopeScaling | None:
+def yarn(rope: dict[str, Any], path: Path) -> RopeScaling | None:
     """How positions are stretched. Raises IntakeError for another way than YaRN's, ConfigError for its numbers."""
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":

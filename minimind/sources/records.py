@@ -45,7 +45,7 @@ PACKED = ("gz", "zst", "zip")
 _MAX_LINE_BYTES = 1 << 24  # as in corpus
 _FICLONE = 0x40049409  # linux/fs.h
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # as ShareGPT calls them
-_KEYS = ("text", "conversations", "role", "content", "system", "user", "assistant", "chosen", "rejected", "gt")
+_KEYS = ("text", "conversations", "role", "content", "system", "user", "assistant", "chosen", "rejected")
 _BESIDE = ("tools", "verify", "family")  # what a record may have besides, under these names or mapped to them
 
 csv.field_size_limit(1 << 30)  # documents are longer than the 128 KiB that it expects
@@ -57,8 +57,8 @@ class RecordSource(Source):
 
     `map` says where our keys find their values: {our key: their key, with dots for keys within keys}. Ours are
     `text`; `conversations`, with `role` and `content` for the names used in its messages; `user`, `assistant` and
-    `system`, from which a conversation is made; `chosen` and `rejected`, lists of messages, or answers to `user`;
-    `gt`; and `tools`, `verify` and `family`, which also come along unnamed. A value with braces, `{title}\\n{body}`,
+    `system`, from which a conversation is made; `chosen` and `rejected`, lists of messages, or answers to `user`; and
+    `tools`, `verify` and `family`, which also come along unnamed. A value with braces, `{title}\\n{body}`,
     is filled in.
 
     Files of text (`texts`) are joined to one file of documents. `split` and `max_characters` say how they are cut.

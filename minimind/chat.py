@@ -23,7 +23,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
-from minimind import encoding, tokenizer
+from minimind import encoding, lossless, tokenizer
+from minimind import messages as forms
 from minimind.tokenizer import SPECIAL_TOKENS
 
 FEW_TEXTS = 64  # fewer are encoded sooner than the faster way is made ready
@@ -47,7 +48,9 @@ class Conversation:
         """Check messages in MiniMind's or OpenAI's schema and bring them into one form. Raises ConversationError.
 
         A message is {"role", "content", "reasoning_content"?, "tools"? (on a system message), "tool_calls"?}. Tools,
-        tool calls and the calls' arguments may be values or JSON text.
+        tool calls and the calls' arguments may be values or JSON text. Of OpenAI's forms the roles `developer` and
+        `function`, `function_call` and content in parts of text are read too; arguments that are "", null or missing
+        are none.
         """
         if not isinstance(messages, list) or not messages:
             raise ConversationError("the messages are no list, or an empty one")
@@ -55,7 +58,7 @@ class Conversation:
         for number, message in enumerate(messages, 1):
             try:
                 checked.append(_message(message))
-                own_tools = message.get("tools") if message["role"] == "system" else None
+                own_tools = message.get("tools") if checked[-1]["role"] == "system" else None
             except ConversationError as error:
                 raise ConversationError(f"message {number}: {error}") from None
             if own_tools and tools:
@@ -73,10 +76,14 @@ def _message(message: object) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise ConversationError("is no JSON object")
     role = message.get("role")
+    role = forms.ALIASES.get(role, role) if isinstance(role, str) else role
     if role not in ROLES:
         raise ConversationError(f"the role is {role!r}, expected one of {', '.join(ROLES)}")
-    calls = [_call(call) for call in _objects(message.get("tool_calls"), "tool_calls")] if role == "assistant" else []
-    content = message.get("content")
+    calls = [_call(call) for call in _objects(forms.calls(message), "tool_calls")] if role == "assistant" else []
+    try:
+        content = forms.joined(message.get("content"))
+    except ValueError as error:
+        raise ConversationError(str(error)) from None
     if content is None and calls:
         content = ""
     reasoning = (message.get("reasoning_content") or "") if role == "assistant" else ""
@@ -95,32 +102,36 @@ def _message(message: object) -> dict[str, Any]:
 def _call(call: dict[str, Any]) -> dict[str, Any]:
     function = call.get("function") or call
     name, arguments = (function.get("name"), function.get("arguments")) if isinstance(function, dict) else (None, None)
-    if isinstance(arguments, str):
-        arguments = _parsed(arguments, "arguments of a tool call")
+    try:
+        arguments = forms.arguments(arguments)
+    except ValueError as error:
+        raise ConversationError(f"the arguments of a tool call are not JSON ({error})") from None
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ConversationError("a tool call wants a name and an object of arguments")
+    _writable(arguments, "arguments of a tool call")
     return {"name": name, "arguments": arguments}
 
 
 def _objects(value: object, name: str) -> list[dict[str, Any]]:
     """A list of JSON objects, given as such or as JSON text; nothing is an empty list."""
-    if not value:
+    try:
+        parsed = lossless.loads(value) if isinstance(value, str) and value.strip() else value
+    except ValueError as error:
+        raise ConversationError(f"the {name} are not JSON ({error})") from None
+    if not parsed or (isinstance(parsed, str) and not parsed.strip()):
         return []
-    parsed = _parsed(value, name) if isinstance(value, str) else value
     if not isinstance(parsed, list) or not all(isinstance(entry, dict) for entry in parsed):
         raise ConversationError(f"the {name} are no list of JSON objects")
-    try:
-        _encodable(json.dumps(parsed, ensure_ascii=False))
-    except RecursionError:
-        raise ConversationError(f"the {name} are nested too deeply") from None
+    _writable(parsed, name)
     return parsed
 
 
-def _parsed(text: str, name: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConversationError(f"the {name} are not JSON ({error})") from None
+def _writable(value: object, name: str) -> None:
+    if lossless.depth(value) > lossless.MAX_DEPTH:
+        raise ConversationError(f"the {name} are nested more than {lossless.MAX_DEPTH} levels deep")
+    if not lossless.is_strict(value):
+        raise ConversationError(f"the {name} hold NaN or Infinity, for which JSON has no word")
+    _encodable(lossless.text(value))
 
 
 def _encodable(text: str) -> None:
@@ -191,7 +202,7 @@ class Template:
             extensions=[Generation, "jinja2.ext.loopcontrols"],
             finalize=_set_aside,
         )
-        environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+        environment.filters["tojson"] = lossless.text
         environment.globals["raise_exception"] = _raise
         self.template = environment.from_string(source)
         if not self.segments(Conversation([{"role": "user", "content": ""}]))[0].special:

@@ -86,9 +86,11 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file of our own making, whole in memory. Raises CorruptError naming the line."""
+    """The objects of a JSON-lines file, whole in memory, without its blank lines. Raises CorruptError naming the line."""
     records = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
         except ValueError as error:

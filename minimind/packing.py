@@ -29,7 +29,7 @@ from typing import Annotated, Any
 import numpy as np
 import orjson
 
-from minimind import declarations, files, limits, mixture, process, shards
+from minimind import corpus, declarations, files, limits, mixture, process, shards
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
 from minimind.limits import Limits, Share
@@ -121,7 +121,7 @@ def pack(
     with merge:
         for shard, result in zip(work, _watched(pool, shards.pack_shard, tasks, work, raw.name), strict=True):
             merge.add(shard, *shards.load(result))
-        merge.quarantine.close(raw.name, merge.lines.total(), config.max_quarantine_share, kept)
+        merge.quarantine.close(raw.name, merge.lines.total() - merge.blank, config.max_quarantine_share, kept)
         if not merge.tallies["train"]["documents"]:
             raise PackError(
                 f"{raw.name}: {merge.lines.total()} lines leave nothing to train on: data.{raw.name} in params.yaml "
@@ -180,7 +180,8 @@ class Merge:
         self.quarantine = Quarantine(out / "quarantine.jsonl")
         self.writers = {split: RowWriter(out / f"{split}.arrow", self.row_length, vocab_size) for split in SPLITS}
         self.fits = {split: BestFit(writer) for split, writer in self.writers.items()}
-        self.lines: Counter[str] = Counter()  # by file
+        self.lines: Counter[str] = Counter()  # by file, blank ones among them
+        self.blank = 0
         self.tallies: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.sources: dict[str, Counter[str]] = {}  # what is trained on, by source
         self._stack = ExitStack()
@@ -189,6 +190,9 @@ class Merge:
         """Take in what `shards.pack_shard` made of the next shard."""
         name = shard.path.name
         for entry in notes["bad"]:
+            if entry["reason"] == corpus.BLANK:
+                self.blank += 1
+                continue
             self.quarantine.add({**entry, "line": entry["line"] + self.lines[name]})
         self.lines[name] += notes["lines"]
         for split in SPLITS:
@@ -231,6 +235,7 @@ class Merge:
         total = max(1, self.tallies["train"]["tokens"])
         return {
             "lines": self.lines.total(),
+            "blank": self.blank,
             "quarantined": self.quarantine.reasons.total(),
             "quarantined_because": dict(sorted(self.quarantine.reasons.items())),
             **{split: self._report(split) for split in SPLITS},

@@ -5,7 +5,6 @@ the student does not learn mistakes. They are packed together with rows of pretr
 begins with random weights learns the language; and for every target the teacher's most probable tokens are stored.
 """
 
-import json
 import math
 import os
 import sys
@@ -20,7 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from minimind import corpus, files, limits, verify
+from minimind import corpus, files, limits, lossless, verify
 from minimind.batches import Batch
 from minimind.chat import Chat, Conversation, ConversationError
 from minimind.errors import UserError
@@ -83,7 +82,7 @@ class Prompt:
 
 
 def read_prompts(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError]]:
-    """Every line of the `.jsonl` files of `folder`, in order, with its place ("file:line").
+    """Every line of the `.jsonl` files of `folder` that is not blank, in order, with its place ("file:line").
 
     A line is {"messages" or "conversations": [message, …], "tools"?, "verify"?, "family"?}; answers that end the
     messages are left out, since MiniMind's prompts come with one.
@@ -91,11 +90,13 @@ def read_prompts(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError
     for path in sorted(folder.glob("*.jsonl")):
         with path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
+                if lossless.is_blank(line):
+                    continue
                 try:
-                    yield f"{path.name}:{number}", _prompt(json.loads(line))
+                    yield f"{path.name}:{number}", _prompt(lossless.loads(line.removeprefix(b"\xef\xbb\xbf")))
                 except ConversationError as error:
                     yield f"{path.name}:{number}", error
-                except (ValueError, RecursionError) as error:
+                except ValueError as error:
                     yield f"{path.name}:{number}", ConversationError(f"is not JSON ({error})")
 
 
@@ -154,7 +155,7 @@ def answer(
         while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
             # Each chunk draws from its own stream of random numbers.
             for record in _answer(model, chat, chunk, config, seed + done, batch_size, bar.update):
-                stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+                stream.write(lossless.text(record).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())  # before the state that names its length
             done += len(chunk)
@@ -219,7 +220,7 @@ def pack(
         }
         fits = {split: BestFit(writer) for split, writer in writers.items()}
         for line in stack.enter_context(answers.open(encoding="utf-8")):
-            record = json.loads(line)
+            record = lossless.loads(line)
             if record["verdict"] in KEPT:
                 document = encode(record, chat, sizes)
                 if len(document.ids) > length:
@@ -229,7 +230,7 @@ def pack(
                     fits["validation" if held_out else "train"].add([document])
             verdicts.setdefault(record["family"], Counter())[record["verdict"]] += 1
             record.pop("tokens", None)
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            stream.write(lossless.text(record) + "\n")
         for split, fit in fits.items():
             fit.finish()
             copy(pretrain[split], rows_of_text(pretrain[split], split, config, seed), sizes, writers[split])
@@ -260,7 +261,7 @@ def told(verdicts: Mapping[str, int]) -> str:
 
 def content(record: dict[str, Any]) -> str:
     """What makes two prompts the same."""
-    return json.dumps([record["messages"], record["tools"]], ensure_ascii=False, sort_keys=True)
+    return lossless.text([record["messages"], record["tools"]], sort_keys=True)
 
 
 def encode(record: dict[str, Any], chat: Chat, sizes: np.ndarray) -> Tokens:

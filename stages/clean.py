@@ -28,7 +28,7 @@ def main(
     files.write_text(html, page.html(cleaned))
     for name, funnel in cleaned.funnels.items():
         removed = ", ".join(f"{count} {rule}" for rule, count in funnel.removed.most_common()) or "nothing removed"
-        print(f"{name}: {funnel.kept:,} of {funnel.lines:,} kept; {removed}")
+        print(f"{name}: {funnel.kept:,} of {funnel.documents:,} kept; {removed}")
 
 
 if __name__ == "__main__":

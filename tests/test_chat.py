@@ -261,6 +261,58 @@ def test_a_folder_without_a_template_is_refused(tokenizer_folder, tmp_path):
 USER = {"role": "user", "content": "u"}
 
 
+def calling(arguments: Any, **call: Any) -> dict[str, Any]:
+    function = {"name": "f", "arguments": arguments} | call
+    return {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return {"name": "f", "arguments": {"x": value}, "parameters": {"x": value}}
+
+
+@pytest.mark.parametrize("form", [str, json.loads], ids=["text", "value"])
+def test_numbers_in_calls_and_tools_stay_to_the_digit(chat, form):
+    """As JSON text; values from Python have no notation of their own, but integers of any size."""
+    said = '{"id": 12345678901234567890123, "n": [-9223372036854775809, 18446744073709551616]}'
+    if form is str:
+        said = said[:-1] + ', "x": [1.10, 1e5, 2E-7, 0.1, -0.0, 1e999, 3.14159265358979323846, "1.10"]}'
+    tool = f'{{"name": "f", "parameters": {said}}}'
+    rendered = chat.render([USER, calling(form(said))], tools=f"[{tool}]")
+    assert f'"arguments": {said}}}' in rendered
+    assert tool in rendered
+
+
+@pytest.mark.parametrize("arguments", ["", " ", None, "null", "{}", {}])
+def test_a_call_may_have_no_arguments(chat, arguments):
+    message = calling(arguments)
+    assert '{"name": "f", "arguments": {}}' in chat.render([USER, message])
+    if arguments is None:
+        del message["tool_calls"][0]["function"]["arguments"]
+        assert '{"name": "f", "arguments": {}}' in chat.render([USER, message])
+
+
+def test_other_forms_of_openai_are_the_same_conversation():
+    call = {"name": "f", "arguments": '{"a": 1}'}
+    theirs = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "kind."}]},
+        {"role": "user", "content": [{"type": "input_text", "text": "Hi"}, "!"]},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "f", "content": "2"},
+        {"role": "assistant", "content": [{"type": "text", "text": "Two."}], "function_call": None},
+    ]
+    ours = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Hi!"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "Two."},
+    ]
+    assert Conversation.of(theirs) == Conversation.of(ours)
+
+
 @pytest.mark.parametrize(
     ("messages", "tools", "says"),
     [
@@ -275,7 +327,17 @@ USER = {"role": "user", "content": "u"}
         ([{"role": "assistant", "content": "x", "reasoning_content": ["y"]}], None, "reasoning_content is list"),
         ([{"role": "assistant", "content": "", "tool_calls": "{"}], None, "tool_calls are not JSON"),
         ([{"role": "assistant", "content": "", "tool_calls": '"x"'}], None, "tool_calls are no list"),
-        ([{"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}], None, "an object of arguments"),
+        ([{"role": "assistant", "content": "", "tool_calls": [{"arguments": {}}]}], None, "an object of arguments"),
+        ([calling("[1]")], None, "an object of arguments"),
+        ([calling('{"a": "\\ud83d"}')], None, "arguments of a tool call are not JSON.*surrogate"),
+        ([calling({"a": "\ud83d"})], None, "surrogate"),
+        ([calling('{"a": NaN}')], None, "hold NaN"),
+        ([calling({"a": float("inf")})], None, "hold NaN or Infinity"),
+        ([calling('{"a": ' + "[" * 990 + "]" * 990 + "}")], None, "arguments .* nested more than 128"),
+        ([calling(nested(990))], None, "tool_calls are nested more than 128"),
+        ([{"role": "user", "content": "x"}], [nested(990)], "tools are nested more than 128"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], None, "part 1 of the content is image_url, expected"),
+        ([{"role": "user", "content": [{"type": "text", "text": "a"}, 3]}], None, "part 2 of the content"),
         ([{"role": "assistant", "content": "", "tool_calls": [{"function": "f"}]}], None, "an object of arguments"),
         (
             [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "x"}]}],

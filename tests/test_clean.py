@@ -65,12 +65,25 @@ def removed(tmp_path: Path, name: str) -> list[tuple[int, str]]:
 
 def test_what_no_rule_touches_stays_to_the_byte(tmp_path: Path) -> None:
     odd = b'{"text":   "%s", "kept": [1,  2]}' % PROSE.encode()
-    bad = [b"not json", b'{"text": 3}', b"\xff\xfe", b""]
+    bad = [b"not json", b'{"text": 3}', b"\xff\xfe", b'{"text": "\\ud83d"}']
     cleaned = run(tmp_path, {"pretrain": [odd, *bad]})
     raw = (tmp_path / "raw/pretrain/a.jsonl").read_bytes()
     assert (tmp_path / "out/pretrain/a.jsonl").read_bytes() == raw
     funnel = cleaned.funnels["pretrain"]
     assert (funnel.lines, funnel.kept, funnel.unreadable, funnel.kept_bytes) == (5, 5, 4, len(raw))
+
+
+def test_blank_lines_are_left_out_and_counted(tmp_path: Path) -> None:
+    document = {"text": PROSE.format(n=1)}
+    data = [b"", document, b" \t\r", b"\xef\xbb\xbf", {"text": "Short."}, b""]
+    cleaned = run(tmp_path, {"pretrain": data, "benchmark": [b"", ITEM, b""]})
+    assert json.loads((tmp_path / "out/pretrain/a.jsonl").read_bytes()) == document
+    assert removed(tmp_path, "pretrain") == [(5, "too short")]
+    funnel = cleaned.funnels["pretrain"]
+    assert (funnel.blank, funnel.documents, funnel.kept, funnel.unreadable) == (4, 2, 1, 0)
+    assert funnel.report() | {"documents": 2, "blank": 4} == funnel.report()
+    assert files.read_manifest(tmp_path / "out/pretrain")["files"]["a.jsonl"]["lines"] == 1
+    assert "4 blank lines" in page.html(cleaned)
 
 
 def test_each_rule_removes_what_it_is_for_and_says_where_it_stood(tmp_path: Path) -> None:

@@ -165,6 +165,7 @@ class _Merge:
                     file, row = self._place(number)
                     funnel.keep({"file": file, "line": row, "excerpt": self._excerpt(line)}, key.hex())
         funnel.lines += outcome.lines
+        funnel.blank += outcome.blank
         funnel.num_bytes += outcome.num_bytes
         funnel.unreadable += outcome.unreadable
         funnel.edits += outcome.edits
@@ -212,13 +213,13 @@ def _check_memory(raws: Sequence[Path], config: CleanConfig) -> None:
 
 def _check(funnel: Funnel, name: str, config: CleanConfig, out: Path, evidence: Path) -> None:
     removed = funnel.removed.total()
-    if removed > config.max_removed_share * funnel.lines:
+    if removed > config.max_removed_share * funnel.documents:
         evidence.mkdir(parents=True, exist_ok=True)
         kept = evidence / f"{name}.removed.jsonl"
         shutil.copyfile(out / REMOVED / f"{name}.jsonl", kept)
         counts = ", ".join(f"{count} {rule}" for rule, count in funnel.removed.most_common())
         raise CleanError(
-            f"{name}: {removed} of {funnel.lines} documents were removed ({counts}), more than "
+            f"{name}: {removed} of {funnel.documents} documents were removed ({counts}), more than "
             f"clean.max_removed_share {config.max_removed_share} allows. All of them, with reasons, are in {kept}: "
             "switch off the rule that is wrong for this data, or raise the share"
         )

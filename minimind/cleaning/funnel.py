@@ -15,7 +15,8 @@ Removed = dict[str, Any]  # {"file", "line", "rule", "detail", "bytes", "excerpt
 class Funnel:
     """The counts of one data set. Samples are those of the smallest hash: drawn neither by hand nor by place."""
 
-    lines: int = 0
+    lines: int = 0  # blank ones among them
+    blank: int = 0
     num_bytes: int = 0
     unreadable: int = 0
     kept: int = 0  # lines, unreadable ones among them
@@ -24,6 +25,11 @@ class Funnel:
     removed: Counter[str] = field(default_factory=Counter)
     removed_bytes: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[tuple[str, Removed]]] = field(default_factory=dict)  # rule → (hash, entry), sorted
+
+    @property
+    def documents(self) -> int:
+        """Lines that are not blank."""
+        return self.lines - self.blank
 
     def remove(self, entry: Removed, key: str) -> None:
         """Count a removed document; `key`: a hash of it, in hexadecimal."""
@@ -56,7 +62,8 @@ class Funnel:
     def report(self) -> dict[str, Any]:
         """The counts, in the order of the rules, without samples."""
         return {
-            "documents": self.lines,
+            "documents": self.documents,
+            "blank": self.blank,
             "bytes": self.num_bytes,
             "unreadable": self.unreadable,
             "edited": {name: self.edits[name] for name in EDITS if self.edits[name]},

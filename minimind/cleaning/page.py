@@ -32,11 +32,11 @@ def html(cleaned: Cleaned) -> str:
 
 def steps(name: str, funnel: Funnel) -> list[tuple[str, int, int, Markup]]:
     """For each rule that removed something: its name, documents and bytes that it removed, the picture."""
-    rows, left = [], funnel.lines
+    rows, left = [], funnel.documents
     for rule in RULES:
         if number := funnel.removed[rule]:
             before, left = left, left - number
-            picture = plots.funnel(f"{name}, {rule}", before / funnel.lines, left / funnel.lines, INKS[name])
+            picture = plots.funnel(f"{name}, {rule}", before / funnel.documents, left / funnel.documents, INKS[name])
             rows.append((rule, number, funnel.removed_bytes[rule], Markup(picture)))
     return rows
 
@@ -88,12 +88,15 @@ in data/clean/removed/.</p>
 {% for name, funnel in cleaned.funnels.items() %}
 <article class="card ink-{{ inks[name] }}">
 <h3><span class="chip">{{ name }}</span></h3>
-<p class="big">{{ (funnel.kept / funnel.lines if funnel.lines else 1) | percent }} %</p>
-<p>{{ funnel.kept | count }} of {{ funnel.lines | count }} lines kept,
+<p class="big">{{ (funnel.kept / funnel.documents if funnel.documents else 1) | percent }} %</p>
+<p>{{ funnel.kept | count }} of {{ funnel.documents | count }} lines kept,
 {{ funnel.kept_bytes | size }} of {{ funnel.num_bytes | size }}</p>
 {% for edit, number in funnel.edits.items() %}
 <p>{{ number | count }} {{ edit }}: <small>{{ edits[edit] }}</small></p>
 {% endfor %}
+{% if funnel.blank %}
+<p>{{ funnel.blank | count }} blank lines, left out</p>
+{% endif %}
 {% if funnel.unreadable %}
 <p>{{ funnel.unreadable | count }} unreadable, left to the quarantine of pack</p>
 {% endif %}

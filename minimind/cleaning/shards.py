@@ -4,8 +4,8 @@ A shard is a range of bytes of a file, cut at line ends; what becomes of it depe
 benchmark alone. So shards may be worked off in any number of processes: the results are the same.
 
 A line that holds no record (not JSON, not UTF-8, no text in it, too long) is passed on as it is: `pack` puts it into
-its quarantine with file and line, and stops where there are too many. A record that no rule touches is passed on byte
-by byte.
+its quarantine with file and line, and stops where there are too many. Blank lines are left out and counted. A record
+that no rule touches is passed on byte by byte.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from typing import IO
 import orjson
 from rensa import RMinHash
 
-from minimind import corpus
+from minimind import corpus, lossless
 from minimind.cleaning import dialogue, duplicates, quality, redaction, text
 from minimind.cleaning.decontamination import Index
 from minimind.cleaning.record import Record
@@ -88,6 +88,7 @@ class Outcome:
     """What became of a shard; lists have one entry for each line of its part."""
 
     lines: int = 0
+    blank: int = 0  # of the lines; they are left out
     num_bytes: int = 0
     unreadable: int = 0
     edits: Counter[str] = field(default_factory=Counter)  # documents, whether or not they were removed afterwards
@@ -118,6 +119,10 @@ class Cleaner:
         with shard.part.open("wb") as part, shard.removed.open("wb") as removed:
             for number, (line, position, size) in enumerate(corpus.lines(shard.path, shard.start, shard.end), 1):
                 outcome.lines += 1
+                if lossless.is_blank(line) and len(line) == size:
+                    outcome.blank += 1
+                    outcome.num_bytes += size
+                    continue
                 record = Record.of(line, shard.data_set) if size <= corpus.MAX_LINE_BYTES else None
                 key = None
                 if record is None:

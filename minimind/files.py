@@ -86,7 +86,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file, whole in memory, without its blank lines. Raises CorruptError naming the line."""
+    """The objects of a JSON-lines file but for its blank lines, whole in memory. Raises CorruptError with the line."""
     records = []
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():

@@ -98,8 +98,10 @@ def fetch(data: Data, folder: Path, watched: Path) -> None:
             for number, source in enumerate(bar.over(members)):
                 for path in _fetch_one(source, number, data_set, watched):
                     known = name in schemas.DATA_SETS and isinstance(source, RecordSource)
-                    noted_of_schema = recognition.convert(path, name, source.uri) if known else {}
-                    details[path.name] = {"lines": _num_lines(path), **noted_of_schema}
+                    schema = recognition.convert(path, name, f"{source.uri}: {path.name}") if known else {}
+                    if schema:
+                        print(f"{name}: {path.name}: {recognition.told(schema)}", flush=True)
+                    details[path.name] = {"lines": _num_lines(path), **schema}
                     if noted := source.noted():
                         details[path.name]["source"] = noted
             # One manifest a data set, so that a stage that reads one does not depend on the others.

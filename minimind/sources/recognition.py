@@ -14,13 +14,13 @@ from minimind.sources.source import FetchError
 PEEKED = 100  # records that show which schema a file is in
 
 
-def convert(path: Path, data_set: str, uri: str) -> dict[str, Any]:
+def convert(path: Path, data_set: str, called: str) -> dict[str, Any]:
     """Rewrite the lines of `path` that are in another schema; return what to note of the file, nothing if none is.
 
     Every other line stays as it is, to the byte. Raises FetchError if none of the first records is in a schema that
-    is known; it says which keys there are, and the `map` to write.
+    is known; it says what the file is `called`, which keys there are, and the `map` to write.
     """
-    _check(path, data_set, uri)
+    _check(path, data_set, called)
     if data_set == "pretrain":
         return {}
     counts: Counter[str] = Counter()
@@ -44,10 +44,14 @@ def convert(path: Path, data_set: str, uri: str) -> dict[str, Any]:
     if not writer.begun:
         return {}
     noted = {name: counts[name] for name in sorted(counts, key=lambda name: (name == _UNKNOWN, name)) if counts[name]}
-    told = ", ".join(f"{number} {name}" for name, number in noted.items())
-    left = f"; not used: {', '.join(unused)}" if unused else ""
-    print(f"{data_set}: {path.name}: {told}, from {', '.join(used)}{left}", flush=True)
     return {"schemas": noted, "keys": list(used), "unused_keys": list(unused)}
+
+
+def told(noted: dict[str, Any]) -> str:
+    """What `convert` has noted, for a reader."""
+    counts = ", ".join(f"{number} {name}" for name, number in noted["schemas"].items())
+    left = f"; not used: {', '.join(noted['unused_keys'])}" if noted["unused_keys"] else ""
+    return f"{counts}, from {', '.join(noted['keys'])}{left}"
 
 
 _UNKNOWN = "not recognised"
@@ -109,17 +113,17 @@ def _recognised(line: bytes, data_set: str) -> schemas.Found | schemas.UnclearEr
         return error
 
 
-def _check(path: Path, data_set: str, uri: str) -> None:
+def _check(path: Path, data_set: str, called: str) -> None:
     """Raise FetchError unless one of the first records is in a schema that is known, or there are none."""
-    seen, unclear, first = 0, "", b""
+    seen, unclear, first, place = 0, "", b"", 0
     with path.open("rb") as stream:
-        for line, whole in _lines(stream):
+        for number, (line, whole) in enumerate(_lines(stream), 1):
             found = _recognised(line, data_set) if whole else line
             if isinstance(found, schemas.Found):
                 return
             if isinstance(found, bytes):
                 continue
-            seen, first = seen + 1, first or line
+            seen, first, place = seen + 1, first or line, place or number
             unclear = unclear or (str(found) if found else "")
             if seen == PEEKED:
                 break
@@ -128,7 +132,7 @@ def _check(path: Path, data_set: str, uri: str) -> None:
         why = f"{unclear}. Their" if unclear else "their"
         fits = [name for name in schemas.DATA_SETS if isinstance(_recognised(first, name), schemas.Found)]
         raise FetchError(
-            f"{uri}: the records of {path.name} are in no schema that {data_set} is read from: {why} keys are "
+            f"{called}:{place}: the records are in no schema that {data_set} is read from: {why} keys are "
             f"{', '.join(map(str, record)) or 'none'}. Say beside the uri where what is wanted stands, such as "
             f"`map: {{{_advice(record, data_set)}}}`" + (f", or list the file under data.{fits[0]}" if fits else "")
         )

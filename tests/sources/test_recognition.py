@@ -94,7 +94,7 @@ def test_other_formats_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
 def test_what_is_not_recognised_is_refused_with_the_map_to_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_set: str, record: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(FetchError, match=rf"file:own/a.jsonl: the records of 0-a.jsonl .* {data_set} .*{message}"):
+    with pytest.raises(FetchError, match=rf"file:own/a.jsonl: 0-a.jsonl:3: the records .* {data_set} .*{message}"):
         fetch(tmp_path, monkeypatch, data_set, "a.jsonl", b"{\n\n" + json.dumps(record).encode())
 
 

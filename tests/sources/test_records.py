@@ -225,7 +225,8 @@ for path in map(Path, sys.argv[1:]):
     try:
         FileSource(uri="file:x").write({path: path.name}, out)
         for file in out.iterdir():
-            recognition.convert(file, "sft", "file:x")
+            if noted := recognition.convert(file, "sft", "file:x"):
+                print(recognition.told(noted))
     except FetchError as error:
         print(error)
     print(path.name, "ended")

@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _UNITS = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
+# Of one character each, so that what is found in the one form stands at the same place in the other.
+_WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20, 0xA0: 0x20}
+_DASHES = dict.fromkeys(map(ord, "‐‑‒–—−"), ord("-"))
+_NARROW = _WIDE | _DASHES
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 Hashes = NDArray[np.uint64]
@@ -17,6 +21,11 @@ Hashes = NDArray[np.uint64]
 def split(text: str) -> list[str]:
     """Its units in lower case; punctuation and spaces are left out."""
     return _UNITS.findall(text.lower())
+
+
+def narrow(text: str) -> str:
+    """The text, as long as before, with ASCII for its full-width forms, plain blanks and hyphens."""
+    return text if text.isascii() else text.translate(_NARROW)
 
 
 def is_han(unit: str) -> bool:

@@ -42,6 +42,7 @@ class CleanConfig:
     decontaminate: str
     ngram_words: int  # that a document may not share with an item of the benchmark
     ngram_han: int
+    contaminated: Literal["document", "paragraph", "passage"]  # what of a document goes, in pretrain
     exact_duplicates: str
     near_duplicates: str
     similarity: float  # Jaccard, of the sets of five words or characters in a row

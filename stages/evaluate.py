@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, config, hardware, process, score, tracking
+from minimind import checkpoint, config, files, hardware, process, score, tracking
 from minimind.chat import Chat
 from minimind.progress import Progress
 
@@ -27,6 +27,7 @@ def main(folder: Path, benchmark: Path, metrics: Path, details: Path) -> None:
         score.write(metrics, details, name, split, [])
         return
     process.claim(f"evaluate@{name}")
+    files.verify(folder, benchmark)
     device, dtype = hardware.setup(runtime)
     items = score.read(benchmark, split)
     digests = {"parent": checkpoint.digest(folder), "data": checkpoint.digest(benchmark)}

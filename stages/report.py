@@ -10,6 +10,7 @@ def main(
     scores: Path, summary: Path, table: Path, html: Path,
 ) -> None:  # fmt: skip
     process.claim("report")
+    files.verify(benchmark, *sorted(packing.iterdir()))
     findings = report.read(benchmark, cleaning, tokenizer, packing, curves, evaluations)
     with files.folder(scores) as folder:
         for evaluation in findings.evaluations:

@@ -20,7 +20,7 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
     {"alphabet", "amounts", "capability", "errors", "machine", "random"},
-    {"deadline", "experts", "families", "loads", "native", "progress", "turns", "verse"},
+    {"deadline", "experts", "families", "journal", "loads", "native", "progress", "storage", "turns", "verse"},
     {"kernels"},
     {"atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling", "optim",
      "plots", "poetry", "process", "schedule", "statistics", "template", "tokenizer", "tracking", "verify"},

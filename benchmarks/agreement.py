@@ -8,7 +8,6 @@ and a device may be off by RATIO times as much, or by the least that is named he
 import hashlib
 import io
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -122,14 +121,6 @@ def difference(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]
         if size or error != 0:
             errors.append(error / size if size else math.inf)
     return math.sqrt(sum(error**2 for error in errors) / max(1, len(errors)))
-
-
-def repeat(device: torch.device, on: bool) -> None:
-    """`hardware.repeat`, whose imports are not to be had here."""
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(on)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def digest(model: torch.nn.Module) -> str:

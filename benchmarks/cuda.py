@@ -36,9 +36,10 @@ from typing import Any
 import torch
 
 from benchmarks import throughput
-from benchmarks.agreement import AbsentError, Bench, Check, DisagreementError, LeftOutError, repeat, word
+from benchmarks.agreement import AbsentError, Bench, Check, DisagreementError, LeftOutError, word
 from benchmarks.throughput import COMPILED_QWEN, GIB, LOOSE, MUON, OURS, QWEN, Side, Track
 from minimind import files
+from minimind.determinism import repeat
 from minimind.kernels import cpu
 
 PASSED, FAILED, ABSENT, LEFT_OUT = "passed", "FAILED", "not on this device", "left out"

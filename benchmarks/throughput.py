@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import peers
-from benchmarks.agreement import moved, repeat
+from benchmarks.agreement import moved
 from minimind import optim
 from minimind.batches import Batch
 from minimind.capability import native_bfloat16, native_dtype
+from minimind.determinism import repeat
 from minimind.engines.replicas import Forward, Replicas, bound
 from minimind.losses import IGNORE
 from minimind.model import Decoder, ModelConfig

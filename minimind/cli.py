@@ -1,12 +1,21 @@
 """The command `minimind`."""
 
 import argparse
+import contextlib
 import difflib
+import hashlib
+import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from minimind import config, declarations, files
+
+PLACED = Path(".profile")
+"""What `minimind profile` put in place last: git-ignored, and safe to delete."""
+
+INTERRUPTED, BROKEN_PIPE = 130, 141  # as shells count them: 128 and the signal's number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,6 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("name", metavar="NAME")
     command.add_argument("--force", action="store_true", help="overwrite a params.yaml with edits saved nowhere else")
     command.set_defaults(run=lambda options: profile(options.name, options.force))
+
+    command = commands.add_parser("check", help="check params.yaml and the data that it names, before the first stage")
+    command.set_defaults(run=lambda options: check())
+
+    command = commands.add_parser("next", help="what to look at, and what to try, after `dvc repro`")
+    command.set_defaults(run=lambda options: print("\n".join(next_steps())))
 
     command = commands.add_parser("deps", help="bring the lists under deps: and params: in dvc.yaml up to date")
     command.set_defaults(run=lambda options: deps())
@@ -44,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--rope-scaling", default="", metavar="FACTOR:LENGTH",
         help="reach FACTOR times as far as the LENGTH in tokens that the model was trained on (YaRN)",
     )  # fmt: skip
+    command.add_argument(
+        "--transcript", action="store_true", help="write who says what also where the output is no terminal"
+    )
     command.set_defaults(run=chat)
 
     command = commands.add_parser(
@@ -62,6 +80,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     command = commands.add_parser("estimate", help="how long `dvc repro` will take here, stage by stage")
     command.set_defaults(run=lambda options: foresee())
+
+    command = commands.add_parser("ui", help="MLflow's page over all runs, at an address that shows them")
+    command.add_argument("--port", type=int, default=5000, help="where it answers")
+    command.set_defaults(run=lambda options: ui(options.port))
 
     command = commands.add_parser("fetch", help="download the sources of params.yaml, or check what was fetched")
     command.add_argument(
@@ -99,11 +121,26 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument(
         "--tokenizer", type=Path, metavar="FOLDER", help="refuse the model unless its tokenizer is this one"
     )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="of a *.pth, what neither names nor shapes tell, for example num_experts_per_tok=2",
+    )  # fmt: skip
+    command.add_argument(
+        "--reference", type=Path, metavar="CHECKOUT", help="of MiniMind: compare a *.pth with its own class there"
+    )
     command.set_defaults(run=adopt)
 
     options = parser.parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has had enough
+        with contextlib.suppress(OSError):  # what is left of it goes nowhere, or Python complains at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"minimind: {error}", file=sys.stderr)
         return 1
@@ -114,24 +151,52 @@ def profile(name: str, force: bool = False) -> None:
     """Make params.yaml a copy of profiles/`name`.yaml, and say so.
 
     Raises ConfigError where there is no such profile, and, unless `force`, where params.yaml has edits that
-    stand neither in a profile nor in git's HEAD.
+    stand neither in a profile nor in git's HEAD. Raises UserError where the profile can't be run.
     """
     profiles = {path.stem: path.read_text(encoding="utf-8") for path in sorted(Path("profiles").glob("*.yaml"))}
     if name not in profiles:
         close = difflib.get_close_matches(name, profiles, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise config.ConfigError(f"there is no profiles/{name}.yaml{hint} (there are: {', '.join(profiles) or 'none'})")
+    absent = _preflight(Path("profiles", f"{name}.yaml"))
     current = config.PARAMS.read_text(encoding="utf-8") if config.PARAMS.exists() else None
     if current == profiles[name]:
-        print(f"params.yaml is {name} already")
+        _note(name)
+        print("\n".join([f"params.yaml is {name} already", *absent]))
         return
-    if not force and current is not None and current not in profiles.values() and current != _committed():
+    if not (force or current is None or current in (*profiles.values(), _committed()) or _placed(current, profiles)):
         raise config.ConfigError(
             "params.yaml has edits that are saved nowhere else: commit it, or copy it to profiles/<name>.yaml, "
             f"or lose them with `minimind profile --force {name}`"
         )
     files.write_text(config.PARAMS, profiles[name])
-    print(f"params.yaml is now {name}; `dvc params diff` shows what changed")
+    _note(name)
+    print("\n".join([f"params.yaml is now {name}; `dvc params diff` shows what changed", *absent]))
+
+
+def check() -> None:
+    """Check params.yaml and the data that it names. Raises UserError."""
+    if absent := _preflight(config.PARAMS):
+        raise config.ConfigError(f"{config.PARAMS}: {absent[0]}")
+    print("params.yaml and what lies here of its data are as they should be")
+
+
+def _preflight(path: Path) -> list[str]:
+    from minimind import preflight  # imports torch
+
+    return preflight.check(path)
+
+
+def next_steps() -> list[str]:
+    """What there is to see and to try in the current folder, as commands to copy."""
+    program = ".venv/bin/minimind" if Path(".venv/bin/minimind").exists() else "minimind"
+    page, checkpoints = Path("metrics/report.html"), [Path("models", name) for name in ("dpo", "sft", "pretrain")]
+    steps = {str(page): "to open in a browser: scores, curves, answers side by side"} if page.exists() else {}
+    for checkpoint in [folder for folder in checkpoints if (folder / files.MANIFEST).exists()][:1]:
+        steps[f"{program} chat {checkpoint}"] = "to talk to the model"
+    steps["make ui"] = "to see all runs in MLflow"
+    width = max(map(len, steps))
+    return ["What now:", *(f"    {step:<{width}}   {purpose}" for step, purpose in steps.items())]
 
 
 def deps() -> None:
@@ -175,7 +240,7 @@ def chat(options: argparse.Namespace) -> None:
 
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, seed=options.seed)
     scaling = talk.scaling(options.rope_scaling) if options.rope_scaling else None
-    talk.main(options.name, options.prompts, sampling, options.system, options.tools, scaling)
+    talk.main(options.name, options.prompts, sampling, options.system, options.tools, scaling, options.transcript)
 
 
 def export(options: argparse.Namespace) -> None:
@@ -211,12 +276,34 @@ def doctor(options: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
+def ui(port: int) -> None:
+    """Serve MLflow's page until Ctrl-C. Raises UserError."""
+    from minimind import dashboard
+
+    dashboard.main(port)
+
+
 def foresee() -> None:
     """Say how long `dvc repro` will take here, stage by stage. Raises UserError."""
     from minimind.estimate import report
 
     for line in report():
         print(line, flush=True)
+
+
+def _note(name: str) -> None:
+    """Remember that params.yaml is a copy of profiles/`name`.yaml as it is now."""
+    files.write_text(PLACED, f"{_digest(config.PARAMS.read_text(encoding='utf-8'))} {name}\n")
+
+
+def _placed(text: str, names: Iterable[str]) -> bool:
+    """Whether `profile` wrote the text last, as a copy of one of these profiles, which has been edited since."""
+    noted = PLACED.read_text(encoding="utf-8").strip() if PLACED.exists() else ""
+    return noted in {f"{_digest(text)} {name}" for name in names}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _committed() -> str | None:

@@ -72,18 +72,6 @@ def emulation_price(device: torch.device, size: int = 192) -> float:
     return seconds(torch.bfloat16) / seconds(torch.float32)
 
 
-def repeat(device: torch.device, deterministic: bool) -> None:
-    """Let a GPU take operators only that give equal bits each time, or any. A CPU's all do.
-
-    torch then refuses an operator that has no such form, by name. (Where it may only warn, flash attention's backward
-    pass keeps adding up with atomics.)
-    """
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
 def _keep_memory() -> None:
     """Let malloc keep what is freed. By default it hands large blocks back and faults them in anew, every step."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -15,23 +15,23 @@ The work is done in shards of the files (`shards`), on any pool of workers; here
 and the documents that they leave over into common rows. What is in memory is one shard and the rows still open.
 """
 
-import hashlib
 import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 
-from minimind import declarations, files, mixture, process, shards
+from minimind import corpus, files, limits, mixture, shards
+from minimind import scratch as scratches
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
+from minimind.limits import Limits, Share
 from minimind.mixture import Mixture
 from minimind.pool import Pool
 from minimind.progress import Progress
@@ -39,26 +39,20 @@ from minimind.rows import MAX_ROW_LENGTH, RowWriter
 from minimind.shards import SPLITS, Documents, Recipe, Shard
 
 NUM_EXAMPLES = 3  # bad lines quoted when a stage fails
-KEPT = 1  # unfinished runs with other settings whose shards are kept
-_claimed: set[Path] = set()  # folders of shards that this process holds
 
 
 @dataclass(frozen=True)
 class PackConfig:
     """Section `pack` of params.yaml. Raises ValueError naming the field."""
 
-    max_seq_len: int  # tokens in a row
-    validation_share: float  # of the documents is kept for validation
-    max_quarantine_share: float  # of the lines may be bad; more fail the stage
-    thinking_off_share: float  # of the conversations without a thought is shown with thinking switched off
+    max_seq_len: Annotated[int, Limits(8, MAX_ROW_LENGTH)]  # tokens in a row
+    validation_share: Share  # of the documents is kept for validation
+    max_quarantine_share: Share  # of the lines may be bad; more fail the stage
+    thinking_off_share: Share  # of the conversations without a thought is shown with thinking switched off
     mixture: Mixture = field(default_factory=Mixture)  # how often each source is read
 
     def __post_init__(self) -> None:
-        if not 8 <= self.max_seq_len <= MAX_ROW_LENGTH:
-            raise ValueError(f"pack.max_seq_len {self.max_seq_len} must lie between 8 and {MAX_ROW_LENGTH}")
-        for name in ("validation_share", "max_quarantine_share", "thinking_off_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"pack.{name} {getattr(self, name)} is a share: it must lie between 0 and 1")
+        limits.check(self, "pack")
 
 
 class PackError(UserError):
@@ -108,7 +102,7 @@ def pack(
     sources = sorted(raw.glob("*.jsonl"))
     portions = config.mixture.of(raw.name, [path.stem for path in sources])
     recipe = Recipe(tokenizer.resolve(), config.max_seq_len, config.validation_share, config.thinking_off_share)
-    folder = _claim(scratch.resolve() / raw.name, _key(recipe, sources))
+    folder = scratches.claim(scratch.resolve() / raw.name, _key(recipe, sources))
     work = [shard for path in sources for shard in shards.cut(path.resolve(), folder, recipe)]
     tokens = Counter({path.stem: 1 for path in sources})  # matter only where there are weights
     if any(portion.weight for portion in portions.values()):
@@ -124,7 +118,7 @@ def pack(
     with merge:
         for shard, result in zip(work, _watched(pool, shards.pack_shard, tasks, work, raw.name), strict=True):
             merge.add(shard, *shards.load(result))
-        merge.quarantine.close(raw.name, merge.lines.total(), config.max_quarantine_share, kept)
+        merge.quarantine.close(raw.name, merge.lines.total() - merge.blank, config.max_quarantine_share, kept)
         if not merge.tallies["train"]["documents"]:
             raise PackError(
                 f"{raw.name}: {merge.lines.total()} lines leave nothing to train on: data.{raw.name} in params.yaml "
@@ -147,31 +141,13 @@ def _watched(pool: Pool, function: Any, tasks: Sequence[Any], work: Sequence[Sha
 
 def _key(recipe: Recipe, sources: Sequence[Path]) -> str:
     """Digest of all that the results of shards depend on: files, recipe, tokenizer, code."""
-    code = Path(shards.__file__)
-    root = code.parents[1]
-    read = [root / name for name in declarations.closure(code, root)]
-    read += [recipe.tokenizer / name for name in ("tokenizer.json", "tokenizer_config.json")]
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
-    task = [stats, str(recipe), version("tokenizers"), version("tiktoken"), [files.sha256(path) for path in read]]
-    return hashlib.sha256(json.dumps(task).encode()).hexdigest()[:32]
-
-
-def _claim(base: Path, key: str) -> Path:
-    """The folder for this key, held by this process; of the others that nobody holds the newest KEPT stay."""
-    others = [path for path in base.iterdir() if path.name != key] if base.is_dir() else []
-    unheld = [path for path in others if not process.locked(path / "lock")]
-    for other in sorted(unheld, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
-        shutil.rmtree(other, ignore_errors=True)  # another process may be at it too
-    process.lock(base / key / "lock")
-    _claimed.add(base / key)
-    return base / key
+    read = [recipe.tokenizer / name for name in ("tokenizer.json", "tokenizer_config.json")]
+    return scratches.key(str(recipe), sources, read, Path(shards.__file__), ("tokenizers", "tiktoken"))
 
 
 def forget(scratch: Path, data_set: str) -> None:
     """Remove the shards of a data set that this process has left in `scratch`; those of other processes stay."""
-    for folder in [folder for folder in _claimed if folder.parent == scratch.resolve() / data_set]:
-        shutil.rmtree(folder)
-        _claimed.remove(folder)
+    scratches.forget(scratch.resolve() / data_set)
 
 
 class Merge:
@@ -183,7 +159,8 @@ class Merge:
         self.quarantine = Quarantine(out / "quarantine.jsonl")
         self.writers = {split: RowWriter(out / f"{split}.arrow", self.row_length, vocab_size) for split in SPLITS}
         self.fits = {split: BestFit(writer) for split, writer in self.writers.items()}
-        self.lines: Counter[str] = Counter()  # by file
+        self.lines: Counter[str] = Counter()  # by file, blank ones among them
+        self.blank = 0
         self.tallies: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.sources: dict[str, Counter[str]] = {}  # what is trained on, by source
         self._stack = ExitStack()
@@ -192,6 +169,9 @@ class Merge:
         """Take in what `shards.pack_shard` made of the next shard."""
         name = shard.path.name
         for entry in notes["bad"]:
+            if entry["reason"] == corpus.BLANK:
+                self.blank += 1
+                continue
             self.quarantine.add({**entry, "line": entry["line"] + self.lines[name]})
         self.lines[name] += notes["lines"]
         for split in SPLITS:
@@ -234,6 +214,7 @@ class Merge:
         total = max(1, self.tallies["train"]["tokens"])
         return {
             "lines": self.lines.total(),
+            "blank": self.blank,
             "quarantined": self.quarantine.reasons.total(),
             "quarantined_because": dict(sorted(self.quarantine.reasons.items())),
             **{split: self._report(split) for split in SPLITS},

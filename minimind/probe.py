@@ -123,6 +123,7 @@ def steps(shape: Shape, model: Decoder, row_length: int, number: int, seconds: f
     The first step, cold, is always made; at most `number` are.
     """
     device = model.cos.device
+    model.max_documents = -(-row_length // DOCUMENT)  # as a run knows it; a GPU would have to be waited for
     optimizers = optim.build(model, shape.optimizer, 1e-4, 1e-4, (0.9, 0.95), 0.95, 0.0)
     engine = Replicas(model, lambda batch: Language()(model, batch), optimizers, World())
     end, tokens, made = time.monotonic() + seconds, min(FIRST_TOKENS, shape.tokens), 0

@@ -145,7 +145,7 @@ class Resume:
 
     def _write(self, step: int, state: dict[str, Any]) -> None:
         partial = self.folder / "partial"
-        refused: list[OSError] = []
+        refused: list[Exception] = []
         with storage.guard(self.folder, wanted=_size(state)):
             try:
                 with partial.open("wb") as stream:
@@ -215,7 +215,7 @@ def _copied(state: Any) -> Any:
 class _Watched:
     """A stream to write to that notes what the system refuses."""
 
-    def __init__(self, stream: BinaryIO, refused: list[OSError]):
+    def __init__(self, stream: BinaryIO, refused: list[Exception]):
         self.stream, self.refused = stream, refused
 
     def write(self, data: Any) -> int:

@@ -5,38 +5,47 @@ the student does not learn mistakes. They are packed together with rows of pretr
 begins with random weights learns the language; and for every target the teacher's most probable tokens are stored.
 """
 
-import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
-from minimind import corpus, files, storage, verify
+from minimind import corpus, files, limits, lossless, storage, verify
 from minimind.batches import Batch
 from minimind.chat import Chat, Conversation, ConversationError
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
 from minimind.generate import generate
 from minimind.journal import Journal
+from minimind.limits import Limits, Part
 from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.process import STOPPED
 from minimind.progress import Progress
 from minimind.resume import Resume
-from minimind.rows import Rows, RowWriter
+from minimind.rows import MAX_ROW_LENGTH, Rows, RowWriter
 from minimind.tokenizer import EOS, token_bytes
 
 PROMPTS_PER_CHUNK = 512  # answered between two saves; not a knob, since drawn answers depend on it
 KEPT = ("accepted", "unverified")
-"""Verdicts on answers that are kept; the others are wrong, unfinished, empty, too long, and bad prompt."""
+"""Verdicts on answers that are kept."""
+
+MEANINGS = {
+    "bad prompt": "that can't be used",
+    "empty": "to which it says nothing",
+    "too long": "that are too long for it, or for a row",
+    "unfinished": "to which it finds no end within teacher.max_new_tokens",
+    "wrong": "to which it gives a wrong answer",
+}
+"""The other verdicts, in words."""
 
 
 class TeacherError(UserError):
@@ -47,19 +56,16 @@ class TeacherError(UserError):
 class TeacherConfig:
     """Section `teacher` of params.yaml. Raises ValueError naming the field."""
 
-    top_k: int  # tokens whose probability is stored for every target
-    max_new_tokens: int  # of an answer; one that needs more is dropped
-    pretrain_rows: int  # of text are added to the answers
-    validation_share: float  # of the prompts, by content, and of as many rows of text, is kept for validation
-    temperature: float = 0.0  # 0: the most probable answer
-    top_p: float = 1.0  # for temperatures above 0: draw from the most probable tokens that hold this share
+    top_k: Annotated[int, Limits(1, 1024)]  # tokens whose probability is stored for every target
+    max_new_tokens: Annotated[int, Limits(1, MAX_ROW_LENGTH)]  # of an answer; one that needs more is dropped
+    pretrain_rows: Annotated[int, Limits(0, 10**9)]  # of text, at most, are added to the answers
+    validation_share: Part  # of the prompts, by content, and of as many rows of text, is kept for validation
+    temperature: Annotated[float, Limits(0, 100)] = 0.0  # 0: the most probable answer
+    # For temperatures above 0: draw from the most probable tokens that hold this share.
+    top_p: Annotated[float, Limits(0, 1, above=True)] = 1.0
 
     def __post_init__(self) -> None:
-        for name, lowest in (("top_k", 1), ("max_new_tokens", 1), ("pretrain_rows", 0), ("temperature", 0)):
-            if getattr(self, name) < lowest:
-                raise ValueError(f"teacher.{name} is {getattr(self, name)}: it must be {lowest} or more")
-        if not 0 < self.validation_share < 1:
-            raise ValueError(f"teacher.validation_share {self.validation_share} must lie between 0 and 1")
+        limits.check(self, "teacher")
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Prompt:
 
 
 def read_prompts(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError]]:
-    """Every line of the `.jsonl` files of `folder`, in order, with its place ("file:line").
+    """Every line of the `.jsonl` files of `folder` that is not blank, in order, with its place ("file:line").
 
     A line is {"messages" or "conversations": [message, …], "tools"?, "verify"?, "family"?}; answers that end the
     messages are left out, since MiniMind's prompts come with one.
@@ -84,11 +90,13 @@ def read_prompts(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError
     for path in sorted(folder.glob("*.jsonl")):
         with path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
+                if lossless.is_blank(line):
+                    continue
                 try:
-                    yield f"{path.name}:{number}", _prompt(json.loads(line))
+                    yield f"{path.name}:{number}", _prompt(lossless.loads(line.removeprefix(b"\xef\xbb\xbf")))
                 except ConversationError as error:
                     yield f"{path.name}:{number}", error
-                except (ValueError, RecursionError) as error:
+                except ValueError as error:
                     yield f"{path.name}:{number}", ConversationError(f"is not JSON ({error})")
 
 
@@ -149,7 +157,7 @@ def answer(
         while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
             # Each chunk draws from its own stream of random numbers.
             for record in _answer(model, chat, chunk, config, seed + done, batch_size, bar.update):
-                journal.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+                journal.write(lossless.text(record).encode() + b"\n")
             done += len(chunk)
             marks[path.name] = journal.mark()  # on the disk before the state that names it
             state["prompts"] = done
@@ -201,7 +209,7 @@ def pack(
 
     Kept answers are packed as prompt, answer and end, of which answer and end are learned; behind them come rows of
     `pretrain`, which has the same two splits. Returns the statistics: rows by split, verdicts, and verdicts by family.
-    Raises TeacherError where there are too few rows of text, or a split is left with no rows at all.
+    Raises TeacherError where a split is left with no rows at all.
     """
     sizes = np.array(token_bytes(chat.tokenizer))
     length, vocab_size = pretrain["train"].row_length, pretrain["train"].vocab_size
@@ -213,7 +221,7 @@ def pack(
         }
         fits = {split: BestFit(writer) for split, writer in writers.items()}
         for line in stack.enter_context(answers.open(encoding="utf-8")):
-            record = json.loads(line)
+            record = lossless.loads(line)
             if record["verdict"] in KEPT:
                 document = encode(record, chat, sizes)
                 if len(document.ids) > length:
@@ -223,7 +231,7 @@ def pack(
                     fits["validation" if held_out else "train"].add([document])
             verdicts.setdefault(record["family"], Counter())[record["verdict"]] += 1
             record.pop("tokens", None)
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            stream.write(lossless.text(record) + "\n")
         for split, fit in fits.items():
             fit.finish()
             copy(pretrain[split], rows_of_text(pretrain[split], split, config, seed), sizes, writers[split])
@@ -241,9 +249,20 @@ def pack(
     return statistics
 
 
+def told(verdicts: Mapping[str, int]) -> str:
+    """What became of the answers, in words; `verdicts` counts them."""
+    total, kept = sum(verdicts.values()), sum(verdicts.get(verdict, 0) for verdict in KEPT)
+    start = f"the student learns from the teacher's answers to {kept:,} of {total:,} prompts, and from rows of text"
+    if not kept:
+        start = f"the student learns from rows of text alone: no answer to any of {total:,} prompts can be used"
+    lost = [(number, verdict) for verdict, number in sorted(verdicts.items()) if verdict not in KEPT]
+    left_out = ", ".join(f"{number:,} {MEANINGS.get(verdict, verdict)}" for number, verdict in lost)
+    return f"{start}; left out are prompts: {left_out}" if lost else start
+
+
 def content(record: dict[str, Any]) -> str:
     """What makes two prompts the same."""
-    return json.dumps([record["messages"], record["tools"]], ensure_ascii=False, sort_keys=True)
+    return lossless.text([record["messages"], record["tools"]], sort_keys=True)
 
 
 def encode(record: dict[str, Any], chat: Chat, sizes: np.ndarray) -> Tokens:
@@ -256,12 +275,10 @@ def encode(record: dict[str, Any], chat: Chat, sizes: np.ndarray) -> Tokens:
 
 
 def rows_of_text(pretrain: Rows, split: str, config: TeacherConfig, seed: int) -> list[int]:
-    """Which rows of pretraining text go into a split: drawn at random, in their order."""
+    """Which rows of pretraining text go into a split: drawn at random, in their order; all, if there are fewer."""
     count = config.pretrain_rows
     if split == "validation":
-        count = min(len(pretrain), math.ceil(count * config.validation_share))
-    if count > len(pretrain):
-        raise TeacherError(f"teacher.pretrain_rows is {count}, and there are only {len(pretrain)}: lower it")
+        count = math.ceil(count * config.validation_share)
     order = torch.randperm(len(pretrain), generator=torch.Generator().manual_seed(seed))
     return sorted(order[:count].tolist())
 

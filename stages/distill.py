@@ -5,30 +5,25 @@ from pathlib import Path
 
 from minimind import columns, config, distributed, files, hardware
 from minimind.batches import Batches, Source, validation
+from minimind.limits import Seed
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.distillation import Distillation, measure
+from minimind.recipes.distill import DistillConfig
 from minimind.rows import Rows
-from minimind.train import TrainConfig, fit
-
-
-@dataclass(frozen=True)
-class DistillConfig(TrainConfig):
-    alpha: float = 0.7  # weight of the teacher's predictions; the rest is cross-entropy
-    temperature: float = 1.0  # above 1: both distributions are flattened before they are compared
-    control: bool = True  # train the same student without the predictions, to see what they bring
+from minimind.train import fit
 
 
 @dataclass(frozen=True)
 class Params:
-    seed: int
+    seed: Seed
     student: ModelConfig
     distill: DistillConfig
 
 
-def main(data: Path, tokenizer: Path, preset: Path, *outs: Path) -> None:
+def main(data: Path, preset: Path, *outs: Path) -> None:
     """The last six paths: folder, metrics and curve of the student, then of the control."""
     params, runtime = config.load(Params, preset=preset), config.runtime()
-    files.verify(tokenizer)
+    files.verify(data)
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(data, "train"), Rows.open(data, "validation")
     judged = columns.source(held_out, data, "validation-predictions")
@@ -42,8 +37,8 @@ def main(data: Path, tokenizer: Path, preset: Path, *outs: Path) -> None:
         fit(
             "distill", replace(params, distill=recipe), student.to(device),
             Distillation(recipe.alpha, recipe.temperature), Batches([source], recipe.batch_size, params.seed), recipe,
-            runtime, validate=validate, inputs={"data": data, "tokenizer": tokenizer}, tokenizer=tokenizer, part=part,
-            teacher=files.read_manifest(data)["lineage"]["inputs"]["parent"], out=out, metrics=metrics, curve=curve,
+            runtime, validate=validate, inputs={"data": data}, tokenizer=data, out=out, metrics=metrics,
+            teacher=files.read_manifest(data)["lineage"]["inputs"]["parent"], curve=curve, part=part,
         )  # fmt: skip
 
     train("distill", columns.source(rows, data, "train-predictions"), params.distill, *outs[:3])

@@ -8,19 +8,8 @@ from minimind.sources import collection
 
 
 @dataclass(frozen=True)
-class DataSets:
-    """Every data set of the pipeline; each is a list of sources."""
-
-    pretrain: list[collection.Entry]
-    sft: list[collection.Entry]
-    dpo: list[collection.Entry]
-    prompts: list[collection.Entry]
-    benchmark: list[collection.Entry]
-
-
-@dataclass(frozen=True)
 class Params:
-    data: DataSets
+    data: collection.DataSets
 
 
 def main(own: Path, out: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from minimind import checkpoint, config, distributed, files, hardware
 from minimind.batches import Batches, Source, validation
 from minimind.intake import vocabulary
+from minimind.limits import Seed
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.language import Language, bits_per_byte
 from minimind.rows import Rows
@@ -14,7 +15,7 @@ from minimind.train import TrainConfig, fit
 
 @dataclass(frozen=True)
 class Params:
-    seed: int
+    seed: Seed
     base: bool
     model: ModelConfig
     pretrain: TrainConfig

@@ -213,11 +213,11 @@ def test_copied_text_keeps_its_counts(chat: Chat, prompts: Path, tmp_path: Path)
         np.testing.assert_array_equal(values, text.column(name))
 
 
-def test_too_little_text_is_refused_by_name(model: Decoder, chat: Chat, prompts: Path, tmp_path: Path) -> None:
+def test_of_little_text_all_is_taken(chat: Chat, tmp_path: Path) -> None:
     text = text_rows(tmp_path / "text", chat, {"train": 2, "validation": 1})
-    answers = answer(model, chat, prompts, States(tmp_path / "resume"))
-    with pytest.raises(TeacherError, match="teacher.pretrain_rows is 3, and there are only 2"):
-        teacher.pack(answers, chat, text, CONFIG, 0, tmp_path)
+    few = replace(CONFIG, pretrain_rows=200_000)
+    assert [teacher.rows_of_text(text[split], split, few, 0) for split in ("train", "validation")] == [[0, 1], [0]]
+    assert len(teacher.rows_of_text(text["train"], "train", replace(CONFIG, pretrain_rows=1), 0)) == 1
 
 
 def test_no_prompts_are_refused(model: Decoder, chat: Chat, tmp_path: Path) -> None:
@@ -312,5 +312,19 @@ def test_judging(spec: dict[str, Any] | None, text: str, finished: bool, verdict
 def test_every_wrong_value_is_named() -> None:
     with pytest.raises(ValueError, match="teacher.top_k is 0"):
         TeacherConfig(top_k=0, max_new_tokens=1, pretrain_rows=0, validation_share=0.1)
-    with pytest.raises(ValueError, match="teacher.validation_share 1"):
+    with pytest.raises(ValueError, match="teacher.validation_share is 1"):
         TeacherConfig(top_k=1, max_new_tokens=1, pretrain_rows=0, validation_share=1)
+
+
+def test_what_became_of_the_answers_is_said_in_words() -> None:
+    assert teacher.told({"accepted": 1100, "unverified": 2}) == (
+        "the student learns from the teacher's answers to 1,102 of 1,102 prompts, and from rows of text"
+    )
+    assert teacher.told({"empty": 54, "wrong": 6}) == (
+        "the student learns from rows of text alone: no answer to any of 60 prompts can be used; left out are "
+        "prompts: 54 to which it says nothing, 6 to which it gives a wrong answer"
+    )
+    assert "answers to 1 of 2 prompts" in teacher.told({"accepted": 1, "bad prompt": 1})
+    judged = {teacher.judge({"kind": "exact", "value": "4"}, text, finished) for text, finished in
+              (("4", True), ("5", True), ("", True), ("4", False))}  # fmt: skip
+    assert judged - {*teacher.KEPT} <= {*teacher.MEANINGS}

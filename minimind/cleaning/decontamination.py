@@ -8,7 +8,6 @@ half of n units; else as a message, a document, a line, or what follows a colon.
 if what it asks holds something that training data may share, such as the heading of a poem.
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from minimind import lossless
 from minimind.cleaning import units
 from minimind.cleaning.contents import MOST_ITEMS, Piece, contents, templates
 from minimind.cleaning.units import Hashes
@@ -119,9 +119,11 @@ class Index:
         """Of every split in the folder `benchmark`. Raises UserError naming the line that is no item."""
         items = []
         for path in sorted(benchmark.glob("*.jsonl")):
-            for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+                if lossless.is_blank(line):
+                    continue
                 try:
-                    items.append(json.loads(line))
+                    items.append(lossless.loads(line.removeprefix(b"\xef\xbb\xbf")))
                     if not all(isinstance(text, str) for text in texts(items[-1])):
                         raise TypeError("what it asks is no text")
                 except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

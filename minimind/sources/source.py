@@ -13,6 +13,10 @@ class FetchError(UserError):
     """A source that can't be brought here; the message names it and says the mend."""
 
 
+class AbsentError(FetchError):
+    """A file that should be on this machine and is not."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
     """One entry of a data set in params.yaml. The fields of a kind are the keys that such an entry may have.
@@ -40,6 +44,10 @@ class Source(ABC):
     def bring(self) -> None:  # noqa: B027  (not every kind has something to bring)
         """Bring what lies elsewhere to the folder of downloads, and no further. Raises FetchError."""
 
+    def stems(self) -> list[str] | None:
+        """Own names of the files that it will bring, without `.jsonl`; None where only fetching tells."""
+        return None
+
     @abstractmethod
     def fetch(self, destination: Path, watched: Path) -> None:
         """Write one or more `.jsonl` files into the empty folder `destination`. Raises FetchError.
@@ -49,6 +57,10 @@ class Source(ABC):
 
     def noted(self) -> Mapping[str, object]:
         """What the manifest says of where fetched files came from: uri, file, sha256 and bytes; nothing by default."""
+        return {}
+
+    def details(self, name: str) -> Mapping[str, object]:
+        """What the manifest says of the file `name` that was written, beside its size; nothing by default."""
         return {}
 
     def compare(self, noted: Mapping[str, object]) -> str | None:

@@ -16,6 +16,7 @@ class Params:
 def main(pretrain: Path, sft: Path, dpo: Path, tokenizer: Path, out: Path, metrics: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
     process.claim("pack")
+    files.verify(pretrain, sft, dpo, tokenizer)
     scratch = Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / "pack"  # outlives what `dvc exp run --temp` works in
     statistics = {}
     with pool.choose(runtime) as workers, files.folder(out) as folder:

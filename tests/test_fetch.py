@@ -52,7 +52,7 @@ def test_atlas_writes_what_the_generator_yields(root: Path) -> None:
     assert [json.loads(line) for line in found["sft.jsonl"].splitlines()] == list(world.generate("sft", 20, 5))
     assert bring(root, entry) == found
     assert bring(root, {**entry, "seed": 6}) != found
-    with pytest.raises(FetchError, match="atlas:stf with count 20: .*sft"):
+    with pytest.raises(ConfigError, match="atlas:stf: there is no data set 'stf': use one of .*sft"):
         bring(root, {**entry, "uri": "atlas:stf"})
     assert not (root / ".downloads").exists()
 
@@ -329,8 +329,8 @@ def test_a_change_upstream_is_noticed(root: Path, remote: Any, monkeypatch: pyte
     assert len(remote.asked) == asked
     with pytest.raises(FetchError, match=r"`sha256` says .*: if this file is meant.*else delete \S+ and fetch again"):
         bring(root, pinned(remote, "small.jsonl"))
-    (root / "raw/benchmark/0-small.jsonl").chmod(0o644)
-    (root / "raw/benchmark/0-small.jsonl").write_bytes(LINES.replace(b"b", b"c"))
+    (root / "raw/benchmark/small.jsonl").chmod(0o644)
+    (root / "raw/benchmark/small.jsonl").write_bytes(LINES.replace(b"b", b"c"))
     with pytest.raises(files.CorruptError, match="small.jsonl has other contents"):
         list(collection.verify(data, root / "raw"))
 

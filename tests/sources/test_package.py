@@ -41,7 +41,7 @@ def test_files_of_packages_become_records(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "raw/benchmark/db.jsonl").read_bytes() == b'{"text":"iana"}\n'
     records = [json.loads(line) for line in (tmp_path / "raw/benchmark/schemas.jsonl").read_bytes().splitlines()]
     assert [record["$schema"][-16:] for record in records] == ["draft-07/schema#", "draft-04/schema#"]
-    assert manifest["files"]["0-db.jsonl"]["source"]["file"] == "mime-db-1.52.0.tgz"
+    assert manifest["files"]["db.jsonl"]["source"]["file"] == "mime-db-1.52.0.tgz"
     assert [line.partition(": ")[2] for line in collection.verify(data, tmp_path / "raw")] == [
         "2 files are as they were written",
         f"npm:{NPM} has not changed, as far as can be told",

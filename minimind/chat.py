@@ -24,6 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
 from minimind import encoding, tokenizer
+from minimind.errors import UserError
 from minimind.tokenizer import SPECIAL_TOKENS
 
 FEW_TEXTS = 64  # fewer are encoded sooner than the faster way is made ready
@@ -36,11 +37,15 @@ class ConversationError(ValueError):
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages and tools as the template reads them: JSON strings parsed, unknown keys gone."""
+    """Messages and tools as the template reads them: JSON strings parsed, unknown keys gone.
+
+    unlearned: which answers, counted from 0, are context only.
+    """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     enable_thinking: bool | None = None
+    unlearned: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, messages: object, tools: object = None, enable_thinking: bool | None = None) -> "Conversation":
@@ -77,7 +82,7 @@ def _message(message: object) -> dict[str, Any]:
         raise ConversationError(f"the role is {role!r}, expected one of {', '.join(ROLES)}")
     calls = [_call(call) for call in _objects(message.get("tool_calls"), "tool_calls")] if role == "assistant" else []
     content = message.get("content")
-    if content is None and calls:
+    if content is None and role == "assistant":
         content = ""
     reasoning = (message.get("reasoning_content") or "") if role == "assistant" else ""
     for name, text in (("content", content), ("reasoning_content", reasoning)):
@@ -198,7 +203,10 @@ class Template:
             raise ValueError("the chat template writes its markers from expressions: write them as the template's text")
 
     def segments(self, conversation: Conversation, add_generation_prompt: bool = False) -> list[Segment]:
-        """The rendered conversation in pieces, none empty. Text is cut at markers and where learning starts or ends."""
+        """The rendered conversation in pieces, none empty. Text is cut at markers and where learning starts or ends.
+
+        Raises UserError if some answers are not to be learned and the template does not mark each of them.
+        """
         values: list[str] = []
         skeleton = self.template.render(
             messages=conversation.messages,
@@ -209,6 +217,7 @@ class Template:
         )
         segments: list[Segment] = []
         learn, text = False, ""
+        answer = -1  # the one that was begun last
         for piece in [*CUT.split(skeleton), LEARN_END]:
             special = piece in SPECIAL_TOKENS
             if piece.startswith(VALUE_START):
@@ -219,10 +228,17 @@ class Template:
                 if special:
                     segments.append(Segment(piece, True, learn))
                 else:
-                    learn = piece == LEARN_START
+                    answer += piece == LEARN_START
+                    learn = piece == LEARN_START and answer not in conversation.unlearned
                 text = ""
             else:
                 text += piece
+        answers = sum(message["role"] == "assistant" for message in conversation.messages)
+        if conversation.unlearned and answer + 1 != answers:
+            raise UserError(
+                f"the chat template has {answer + 1} {{% generation %}} blocks for {answers} answers, so that none of "
+                "them can be left out of what is learned: take the pipeline's own template"
+            )
         return segments
 
 

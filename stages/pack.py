@@ -23,6 +23,10 @@ def main(pretrain: Path, sft: Path, dpo: Path, tokenizer: Path, out: Path, metri
             kept = scratch / f"{raw.name}.quarantine.jsonl"
             statistics[raw.name] = pack(raw, tokenizer, params.pack, folder / raw.name, workers, scratch, kept)
     files.write_json(metrics, statistics)
+    for name, counts in statistics.items():
+        if counts["answers"]:
+            noted = ", ".join(f"{number} {what}" for what, number in counts["answers"].items())
+            print(f"{name}: answers that are context only, or speak of calls: {noted}")
     for data_set in statistics:  # all is packed: nothing to be resumed
         forget(scratch, data_set)
 

@@ -20,10 +20,10 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
     {"alphabet", "amounts", "capability", "determinism", "errors", "machine", "random"},
-    {"deadline", "experts", "families", "loads", "native", "progress", "turns", "verse"},
+    {"deadline", "experts", "families", "loads", "native", "pointless", "progress", "turns", "verse"},
     {"kernels"},
-    {"atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling", "optim",
-     "plots", "poetry", "process", "schedule", "statistics", "template", "tokenizer", "tracking", "verify"},
+    {"answers", "atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling",
+     "optim", "plots", "poetry", "process", "schedule", "statistics", "template", "tokenizer", "tracking", "verify"},
     {"chat", "checkpoint", "distributed", "freshness", "generate", "hardware", "memory", "pool", "report", "resume",
      "rows", "sources"},
     {"batches", "corpus", "fitting", "intake", "page", "score"},

@@ -235,7 +235,7 @@ class Merge:
             self._stack.__exit__(kind, error, trace)
 
     def check(self, name: str) -> None:
-        """Raises PackError if nothing is left to train on, PointlessError if no answer has its end; warns if few have."""
+        """Raises PackError if nothing is left to train on, PointlessError if no answer has its end; warns if few do."""
         train, held_out = self.tallies["train"], self.tallies["validation"]["documents"]
         if not train["documents"]:
             mend = f"data.{name} in params.yaml has to bring some, and `clean` to leave some (metrics/clean.html)"

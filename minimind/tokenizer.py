@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from minimind import pointless
+
 SPECIAL_TOKENS = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -47,6 +49,9 @@ PAD, BOS, EOS = 0, 1, 2
 
 NUM_HIDDEN = SPECIAL_TOKENS.index("<tool_call>")
 """Markers below this id vanish when text is decoded with skip_special_tokens; the later ones belong to the answer."""
+
+SMALLEST = len(SPECIAL_TOKENS) + 256
+"""Tokens of a vocabulary without merges: markers and bytes."""
 
 CHAT_TEMPLATE = """\
 {% set closed = enable_thinking is defined and enable_thinking == false %}
@@ -143,8 +148,7 @@ class TokenizerConfig:
     held_out_share: float  # of the documents is kept aside, to measure bytes per token on
 
     def __post_init__(self) -> None:
-        smallest = len(SPECIAL_TOKENS) + 256
-        if self.vocab_size < smallest:
+        if self.vocab_size < (smallest := SMALLEST):
             raise ValueError(
                 f"tokenizer.vocab_size {self.vocab_size} is too small: {len(SPECIAL_TOKENS)} markers and 256 bytes "
                 f"make {smallest}"
@@ -177,6 +181,15 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     for entry in description["added_tokens"]:  # the trainer knows special tokens only
         entry["special"] = entry["id"] < NUM_HIDDEN
     return Tokenizer.from_str(json.dumps(description))
+
+
+def check(tokenizer: Tokenizer, config: TokenizerConfig) -> None:
+    """Raise PointlessError if there were merges to learn and none was learned; warn if few were."""
+    pointless.check(
+        "tokenizer: merges", tokenizer.get_vocab_size() - SMALLEST, config.vocab_size - SMALLEST,
+        f"There was too little text: raise tokenizer.max_bytes, which is {config.max_bytes}, bring more documents, or "
+        f"lower tokenizer.vocab_size to what they bear (at least {SMALLEST})",
+    )  # fmt: skip
 
 
 def save(tokenizer: Tokenizer, folder: Path) -> None:

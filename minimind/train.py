@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minimind import checkpoint, determinism, distributed, files, loads, memory, optim, tracking
+from minimind import checkpoint, determinism, distributed, files, loads, memory, optim, schedule, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
 from minimind.distributed import World
@@ -53,7 +53,7 @@ class TrainConfig:
     momentum: float = 0.95
     weight_decay: float = 0.0
     grad_clip: float = 1.0
-    warmup_steps: int = 20
+    warmup_steps: int | float = 20  # below 1 and no whole number: a share of the steps
     schedule: Schedule = "wsd"
     decay_share: float = 0.4
     final_learning_rate_share: float = 0.0
@@ -77,6 +77,10 @@ class TrainConfig:
         for name in ("weight_decay", "warmup_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it can't be negative")
+        if isinstance(self.warmup_steps, float) and self.warmup_steps >= 1:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps}: it is a whole number of steps, or a share of them below 1"
+            )
         for name in ("decay_share", "final_learning_rate_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: a share lies between 0 and 1")
@@ -119,7 +123,7 @@ def train(
     memory.check(model, micro_batch_size * row_length, runtime, zero_stage, world.size)
     model.checkpoint_activations = runtime.checkpoint_activations
     max_documents = max(source.rows.max_documents for source in batches.sources)
-    steps = config.steps or (batches.steps(config.epochs) if config.epochs else 0)
+    steps = num_steps(config, batches)
     optimizers = optim.build(
         model, config.optimizer, config.learning_rate, config.matrix_learning_rate, config.betas, config.momentum,
         config.weight_decay,
@@ -257,6 +261,11 @@ def train(
     return {"steps": steps, "tokens": state["tokens"], **final_metrics(state["curve"][-1])}
 
 
+def num_steps(config: TrainConfig, batches: Batches) -> int:
+    """Optimizer steps of a run."""
+    return config.steps or (batches.steps(config.epochs) if config.epochs else 0)
+
+
 @dataclass(frozen=True)
 class Launched:
     """A step that is on its way."""
@@ -335,6 +344,11 @@ def fit(
     if config.steps == config.epochs == 0 and "parent" not in inputs:
         raise TrainingError(f"{stage}.steps and {stage}.epochs are 0, which leaves random weights: set one of them")
     world = distributed.join(model.cos.device)
+    if world.main:
+        schedule.check(
+            stage, num_steps(config, batches), config.schedule, config.warmup_steps, config.decay_share,
+            config.final_learning_rate_share,
+        )  # fmt: skip
     with Resume(stage, part, reader=not world.main) as resume, contextlib.ExitStack() as stack:
         run = None
         if world.main:

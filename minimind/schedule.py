@@ -13,9 +13,9 @@ def factor(
 ) -> float:
     """Share of the peak learning rate at `step` (from 0) of `steps`.
 
-    All schedules climb linearly over `warmup_steps`, where a float is a share of the steps. Then `constant` stays; `cosine` and `linear` fall to
-    `final_share` over the rest; `wsd` (warm-up, stable, decay: arXiv:2404.06395) stays and falls linearly over
-    the last `decay_share` of all steps.
+    All schedules climb linearly over `warmup_steps`, where a float is a share of the steps. Then `constant` stays;
+    `cosine` and `linear` fall to `final_share` over the rest; `wsd` (warm-up, stable, decay: arXiv:2404.06395) stays
+    and falls linearly over the last `decay_share` of all steps.
     """
     warmup_steps = warmup(steps, warmup_steps)
     if step < warmup_steps:
@@ -53,6 +53,6 @@ def check(
         pointless.check(f"{stage}: steps with a rate above 0", int(last > 0), 1, mend)
     if schedule != "constant" and final_share < 1 and last >= 1:
         pointless.warn(
-            f"{stage}: the rate never falls: {stage}.decay_share {decay_share} of {steps} steps is no step. Train longer "
-            f"(more {stage}.epochs, a smaller batch_size), raise decay_share, or say {stage}.schedule: constant"
+            f"{stage}: the rate never falls: {stage}.decay_share {decay_share} of {steps} steps is no step. Train "
+            f"longer (more {stage}.epochs, a smaller batch_size), raise it, or say {stage}.schedule: constant"
         )

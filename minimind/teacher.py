@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from minimind import corpus, files, verify
+from minimind import corpus, files, prompts
 from minimind.batches import Batch
-from minimind.chat import Chat, Conversation, ConversationError
+from minimind.chat import Chat, ConversationError
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
 from minimind.generate import generate
@@ -30,13 +30,14 @@ from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.process import STOPPED
 from minimind.progress import Progress
+from minimind.prompts import KEPT, Prompt, Usability, judge
 from minimind.resume import Resume
 from minimind.rows import Rows, RowWriter
 from minimind.tokenizer import EOS, token_bytes
 
 PROMPTS_PER_CHUNK = 512  # answered between two saves; not a knob, since drawn answers depend on it
-KEPT = ("accepted", "unverified")
-"""Verdicts on answers that are kept; the others are wrong, unfinished, empty, too long, and bad prompt."""
+LIMIT = "teacher.max_unusable_share"
+EXCERPT = 60  # characters of an answer that a message quotes
 
 
 class TeacherError(UserError):
@@ -49,10 +50,11 @@ class TeacherConfig:
 
     top_k: int  # tokens whose probability is stored for every target
     max_new_tokens: int  # of an answer; one that needs more is dropped
-    pretrain_rows: int  # of text are added to the answers
+    pretrain_rows: int  # of text, at most, are added to the answers
     validation_share: float  # of the prompts, by content, and of as many rows of text, is kept for validation
     temperature: float = 0.0  # 0: the most probable answer
     top_p: float = 1.0  # for temperatures above 0: draw from the most probable tokens that hold this share
+    max_unusable_share: float = 0.5  # of the prompts may bring no answer to learn from; more fail the stage
 
     def __post_init__(self) -> None:
         for name, lowest in (("top_k", 1), ("max_new_tokens", 1), ("pretrain_rows", 0), ("temperature", 0)):
@@ -60,68 +62,8 @@ class TeacherConfig:
                 raise ValueError(f"teacher.{name} is {getattr(self, name)}: it must be {lowest} or more")
         if not 0 < self.validation_share < 1:
             raise ValueError(f"teacher.validation_share {self.validation_share} must lie between 0 and 1")
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Messages up to where the teacher speaks, and how its answer is judged.
-
-    verify: as of `verify.verify`, or {"kind": "call", "value": {"name", "arguments"}} where a tool is to be called,
-    of which only the call is judged; None where anything goes.
-    """
-
-    conversation: Conversation
-    verify: dict[str, Any] | None
-    family: str
-
-
-def read_prompts(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError]]:
-    """Every line of the `.jsonl` files of `folder`, in order, with its place ("file:line").
-
-    A line is {"messages" or "conversations": [message, …], "tools"?, "verify"?, "family"?}; answers that end the
-    messages are left out, since MiniMind's prompts come with one.
-    """
-    for path in sorted(folder.glob("*.jsonl")):
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                try:
-                    yield f"{path.name}:{number}", _prompt(json.loads(line))
-                except ConversationError as error:
-                    yield f"{path.name}:{number}", error
-                except (ValueError, RecursionError) as error:
-                    yield f"{path.name}:{number}", ConversationError(f"is not JSON ({error})")
-
-
-def _prompt(record: object) -> Prompt:
-    if not isinstance(record, dict):
-        raise ConversationError("is no JSON object")
-    messages, spec = record.get("messages", record.get("conversations")), record.get("verify")
-    family = record.get("family", "all")
-    if not isinstance(family, str) or not family.isprintable():
-        raise ConversationError("`family` must be text")
-    while isinstance(messages, list) and messages and isinstance(messages[-1], dict) and _speaks(messages[-1]):
-        messages = messages[:-1]
-    try:
-        judge(spec, "an answer", finished=True)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ConversationError(f"`verify` can't be used ({error!r})") from None
-    return Prompt(Conversation.of(messages, record.get("tools")), spec, family)
-
-
-def _speaks(message: dict[str, Any]) -> bool:
-    return message.get("role") == "assistant"
-
-
-def judge(spec: dict[str, Any] | None, text: str, finished: bool) -> str:
-    """The verdict on an answer; `finished` says whether the teacher ended it by itself."""
-    if not finished:
-        return "unfinished"
-    if not verify.final_answer(text):
-        return "empty"
-    if spec is None:
-        return "unverified"
-    right = verify.is_call(text, spec["value"]) if spec["kind"] == "call" else verify.verify(spec, text)
-    return "accepted" if right else "wrong"
+        if not 0 <= self.max_unusable_share <= 1:
+            raise ValueError(f"teacher.max_unusable_share {self.max_unusable_share} is a share: from 0 to 1")
 
 
 def answer(
@@ -133,18 +75,21 @@ def answer(
     "family", "verdict", "detail"} for a bad prompt. After a kill it continues behind the last chunk. On SIGTERM or
     SIGINT it saves and exits with status 143.
 
-    Rows of `model` beyond the tokens of `chat` are cut off, in place: neither answers nor `predict` may name them.
+    Raises PromptsError if too many of them can't be read. Rows of `model` beyond the tokens of `chat` are cut off, in
+    place: neither answers nor `predict` may name them.
     """
     model.cut_vocabulary(chat.tokenizer.get_vocab_size())
+    readable = prompts.inspect(folder)
+    readable.check(LIMIT, config.max_unusable_share)  # before anything is answered
     path = resume.folder / "answers.jsonl"
     state = resume.load() or {}
     done, num_bytes = state.get("prompts", 0), state.get("bytes", 0)
-    prompts = islice(read_prompts(folder), done, None)
-    total = sum(1 for _ in read_prompts(folder))
+    asked = islice(prompts.read(folder), done, None)
+    total = readable.verdicts.total()
     with path.open("r+b" if done else "wb") as stream, Progress("answers", total, "prompt", done) as bar:
         stream.truncate(num_bytes)
         stream.seek(num_bytes)
-        while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
+        while chunk := list(islice(asked, PROMPTS_PER_CHUNK)):
             # Each chunk draws from its own stream of random numbers.
             for record in _answer(model, chat, chunk, config, seed + done, batch_size, bar.update):
                 stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
@@ -183,7 +128,7 @@ def _answer(
     said = dict(zip(answered, outputs, strict=True))
     for place, prompt in chunk:
         if isinstance(prompt, ConversationError):
-            yield {"prompt": place, "family": "all", "verdict": "bad prompt", "detail": str(prompt)}
+            yield {"prompt": place, "family": "all", "verdict": prompts.BAD, "detail": str(prompt)}
             continue
         tokens = said.get(place, [])
         text = chat.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -200,11 +145,12 @@ def pack(
 
     Kept answers are packed as prompt, answer and end, of which answer and end are learned; behind them come rows of
     `pretrain`, which has the same two splits. Returns the statistics: rows by split, verdicts, and verdicts by family.
-    Raises TeacherError where there are too few rows of text, or a split is left with no rows at all.
+    Raises PromptsError if too many prompts brought no answer to keep, TeacherError where a split is left with no rows.
     """
     sizes = np.array(token_bytes(chat.tokenizer))
     length, vocab_size = pretrain["train"].row_length, pretrain["train"].vocab_size
     verdicts: dict[str, Counter[str]] = {}  # by family
+    usability = Usability()
     with ExitStack() as stack:
         stream = stack.enter_context((out / "answers.jsonl").open("w", encoding="utf-8", newline="\n"))
         writers = {
@@ -220,9 +166,11 @@ def pack(
                 else:
                     held_out = corpus.fraction(content(record), "split") < config.validation_share
                     fits["validation" if held_out else "train"].add([document])
+            usability.add(record["prompt"], record["verdict"], record.get("detail", excerpt(record)))
             verdicts.setdefault(record["family"], Counter())[record["verdict"]] += 1
             record.pop("tokens", None)
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        usability.check(LIMIT, config.max_unusable_share, f" All of them, with the answers, are in {answers}.")
         for split, fit in fits.items():
             fit.finish()
             copy(pretrain[split], rows_of_text(pretrain[split], split, config, seed), sizes, writers[split])
@@ -231,13 +179,19 @@ def pack(
     if not all(num_rows.values()):
         raise TeacherError(
             f"too few of the teacher's answers are kept for rows of both splits ({dict(total)}): train the teacher "
-            "longer, bring more prompts, or set teacher.pretrain_rows"
+            "longer, bring more prompts, or raise teacher.validation_share or teacher.pretrain_rows"
         )
     families = {family: dict(sorted(counts.items())) for family, counts in sorted(verdicts.items())}
     statistics = {"rows": num_rows, "verdicts": dict(sorted(total.items())), "families": families}
     files.write_json(out / "statistics.json", statistics)
     files.write_manifest(out)
     return statistics
+
+
+def excerpt(record: dict[str, Any]) -> str:
+    """How an answer begins, for a message; nothing where there is none."""
+    said = record.get("answer", "")
+    return f"{said[:EXCERPT]!r}" if said else ""
 
 
 def content(record: dict[str, Any]) -> str:
@@ -255,12 +209,10 @@ def encode(record: dict[str, Any], chat: Chat, sizes: np.ndarray) -> Tokens:
 
 
 def rows_of_text(pretrain: Rows, split: str, config: TeacherConfig, seed: int) -> list[int]:
-    """Which rows of pretraining text go into a split: drawn at random, in their order."""
+    """Which rows of pretraining text go into a split: drawn at random, in their order, or all."""
     count = config.pretrain_rows
     if split == "validation":
-        count = min(len(pretrain), math.ceil(count * config.validation_share))
-    if count > len(pretrain):
-        raise TeacherError(f"teacher.pretrain_rows is {count}, and there are only {len(pretrain)}: lower it")
+        count = math.ceil(count * config.validation_share)
     order = torch.randperm(len(pretrain), generator=torch.Generator().manual_seed(seed))
     return sorted(order[:count].tolist())
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import config, files, pool, process
+from minimind import config, files, pool, process, prompts
 from minimind.packing import PackConfig, forget, pack
 
 
@@ -13,9 +13,11 @@ class Params:
     pack: PackConfig
 
 
-def main(pretrain: Path, sft: Path, dpo: Path, tokenizer: Path, out: Path, metrics: Path) -> None:
+def main(pretrain: Path, sft: Path, dpo: Path, asked: Path, tokenizer: Path, out: Path, metrics: Path) -> None:
+    """`asked` are the prompts, which are not packed: those that can't be read are told now, not after training."""
     params, runtime = config.load(Params), config.runtime()
     process.claim("pack")
+    prompts.inspect(asked).check("pack.max_quarantine_share", params.pack.max_quarantine_share)
     scratch = Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / "pack"  # outlives what `dvc exp run --temp` works in
     statistics = {}
     with pool.choose(runtime) as workers, files.folder(out) as folder:

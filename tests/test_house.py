@@ -27,7 +27,7 @@ FLOORS = (
     {"chat", "checkpoint", "distributed", "freshness", "generate", "hardware", "memory", "pool", "report", "resume",
      "rows", "sources"},
     {"batches", "corpus", "fitting", "intake", "page", "score"},
-    {"cleaning", "columns", "engines", "export", "inference", "objectives", "shards"},
+    {"cleaning", "columns", "engines", "export", "inference", "objectives", "prompts", "shards"},
     {"packing", "probe", "talk", "teacher", "train"},
     {"lora", "speed"},
     {"doctor", "estimate", "prices"},

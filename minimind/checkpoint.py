@@ -28,6 +28,8 @@ from minimind.errors import UserError
 from minimind.model import Decoder, ModelConfig
 
 WEIGHTS = "model.safetensors"
+DISABLED = "disabled.json"
+"""In the folder of a stage that was left out: {"reason"}."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")  # what the weights depend on
 
@@ -63,6 +65,26 @@ def save(
         if more is not None:
             more(partial)
         files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
+
+
+def pass_on(parent: Path, folder: Path, lineage: Mapping[str, object], reason: str) -> None:
+    """Write the checkpoint `parent` to `folder` once more, for a stage that has nothing to train on.
+
+    DISABLED in `folder` says why. What LoRA added to the parent stays behind, since it is no change of this stage.
+    """
+    manifest = files.verify_manifest(parent)
+    with files.folder(folder) as partial:
+        for name in manifest["files"]:
+            if "/" not in name and name != DISABLED:
+                shutil.copyfile(parent / name, partial / name)
+        files.write_json(partial / DISABLED, {"reason": reason})
+        files.write_manifest(partial, {"model": manifest["model"], "lineage": lineage})
+
+
+def disabled(folder: Path) -> str:
+    """Why the stage that wrote `folder` did not do its work; empty if it did."""
+    path = folder / DISABLED
+    return str(files.read_json(path)["reason"]) if path.exists() else ""
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:

@@ -107,6 +107,7 @@ def pack(
 ) -> dict[str, Any]:
     """Pack the data set `raw`, named as in `corpus.PARSERS`, into the new folder `out`; return its statistics.
 
+    Without files in `raw`, which stands for a data set that params.yaml doesn't have, the rows are none.
     Finished shards are left in the folder `scratch`, where an interrupted run finds them again.
     Raises PackError if nothing is left to train on, or if more than `max_quarantine_share` of the lines are bad;
     their list is then copied to the file `kept`, since `out` doesn't outlive a failed stage. Raises UserError if the
@@ -132,7 +133,8 @@ def pack(
         for shard, result in zip(work, _watched(pool, shards.pack_shard, tasks, work, raw.name), strict=True):
             merge.add(shard, *shards.load(result))
         merge.quarantine.close(raw.name, merge.lines.total(), config, kept)
-        merge.check(raw.name)
+        if sources:
+            merge.check(raw.name)
     statistics = merge.statistics(epochs)
     lengths = {split: _by_length(tally) for split, tally in merge.tallies.items()}
     files.write_json(out / "statistics.json", {**statistics, "documents_up_to_length": lengths})
@@ -244,6 +246,9 @@ class Merge:
             elif self.lines.total():
                 mend = "pack.mixture reads none of the documents: raise their epochs"
             raise PackError(f"{name}: {self.lines.total()} lines leave nothing to train on: {mend}")
+        if not held_out:
+            share = self.config.validation_share
+            pointless.warn(f"{name}: no document is left to measure on. Raise pack.validation_share, which is {share}")
         if name != "pretrain":
             pointless.check(
                 f"{name}: texts that end with what a model has to learn to stop by", train["ends"],

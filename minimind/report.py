@@ -56,6 +56,7 @@ class Evaluation:
     scores: dict[str, Score]
     correct: dict[tuple[str, str], bool]
     outputs: dict[tuple[str, str], str]
+    reason: str = ""  # why there are no scores
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def read(benchmark: Path, cleaning: Path, tokenizer: Path, packing: Path, curves
         raise ReportError(f"{evaluations} mixes the splits {', '.join(sorted(splits))}: run `dvc repro` again")
     notes = [files.read_json(cleaning)["decontaminated"]["note"]]
     notes += [
-        f"{one.checkpoint} was not trained in this run, so it has no scores."
+        f"{one.checkpoint} has no scores: {one.reason or 'it was not trained in this run'}."
         for one in read_evaluations
         if not one.scores
     ]
@@ -209,7 +210,7 @@ def read_evaluation(path: Path) -> Evaluation:
                 f"{path} says {percent(score.share)} of {score.n} items of {family}, {path_of_items.name} has "
                 f"{sum(values)} of {len(values)}: run `dvc repro -f evaluate@{path.stem}`"
             )
-    return Evaluation(document["checkpoint"], document["split"], scores, correct, outputs)
+    return Evaluation(document["checkpoint"], document["split"], scores, correct, outputs, document.get("reason", ""))
 
 
 def read_curve(path: Path) -> Curve:

@@ -227,7 +227,13 @@ def families(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     return scores
 
 
-def write(metrics: Path, details: Path, checkpoint: str, split: str, results: Sequence[Result]) -> None:
-    """Write the families' scores as JSON to `metrics` and the results as JSON lines to `details`."""
+def write(
+    metrics: Path, details: Path, checkpoint: str, split: str, results: Sequence[Result], reason: str = ""
+) -> None:
+    """Write the families' scores as JSON to `metrics` and the results as JSON lines to `details`.
+
+    The reason says why there are none.
+    """
     files.write_text(details, "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results))
-    files.write_json(metrics, {"checkpoint": checkpoint, "split": split, "families": families(results)})
+    told = {"reason": reason} if reason else {}
+    files.write_json(metrics, {"checkpoint": checkpoint, "split": split, "families": families(results), **told})

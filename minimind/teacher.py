@@ -176,10 +176,10 @@ def pack(
             copy(pretrain[split], rows_of_text(pretrain[split], split, config, seed), sizes, writers[split])
     num_rows = {split: writer.num_rows for split, writer in writers.items()}
     total = sum(verdicts.values(), Counter())
-    if not all(num_rows.values()):
+    if not num_rows["train"]:
         raise TeacherError(
-            f"too few of the teacher's answers are kept for rows of both splits ({dict(total)}): train the teacher "
-            "longer, bring more prompts, or raise teacher.validation_share or teacher.pretrain_rows"
+            f"none of the teacher's answers is kept for the student ({dict(total)}): train the teacher longer, bring "
+            "more prompts, or raise teacher.pretrain_rows"
         )
     families = {family: dict(sorted(counts.items())) for family, counts in sorted(verdicts.items())}
     statistics = {"rows": num_rows, "verdicts": dict(sorted(total.items())), "families": families}

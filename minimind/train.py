@@ -32,6 +32,7 @@ from minimind.tracking import Run
 
 NUM_NORMS = 50  # recent gradient norms that say what is usual
 ALONE = World()
+NO_CURVE = "step\n"
 SPIKE = 5.0  # times their median: above, a norm is a spike
 
 
@@ -94,7 +95,7 @@ def train(
     batches: Batches,
     config: TrainConfig,
     *,
-    validate: Callable[[Decoder], dict[str, float]],
+    validate: Callable[[Decoder], dict[str, float]] | None,
     resume: Resume,
     run: Run | None,
     runtime: Runtime,
@@ -154,7 +155,9 @@ def train(
     counted, since = state["tokens"], time.monotonic()
 
     def judge() -> dict[str, float]:
-        """What held-out data says of the model as it is."""
+        """What held-out data, if there is any, says of the model as it is."""
+        if validate is None:
+            return {}
         model.max_documents = None  # held-out rows may hold more
         return {f"validation_{name}": value for name, value in validate(engine.whole()).items()}
 
@@ -322,7 +325,7 @@ def fit(
     config: TrainConfig,
     runtime: Runtime,
     *,
-    validate: Callable[[Decoder], dict[str, float]],
+    validate: Callable[[Decoder], dict[str, float]] | None,
     inputs: dict[str, Path],
     tokenizer: Path,
     out: Path,
@@ -363,6 +366,29 @@ def fit(
             run.replay(curve)
             run.checkpoint(out, final)
         world.wait()
+
+
+def pass_on(
+    stage: str, params: object, parent: Path, device: torch.device, inputs: dict[str, Path], out: Path, metrics: Path,
+    curve: Path,
+) -> None:  # fmt: skip
+    """In place of `fit`, where params.yaml has no data set for `stage`: its outputs, with the checkpoint `parent`."""
+    if distributed.join(device).main:
+        reason = f"params.yaml has no data.{stage}"
+        print(f"{stage}: {reason}, so the model stays as it is")
+        lineage = checkpoint.lineage(stage, inputs, params) | {"part": stage}
+        checkpoint.pass_on(parent, out, lineage, reason)
+        files.write_json(metrics, {})
+        files.write_text(curve, NO_CURVE)
+
+
+def leave_out(reason: str, device: torch.device, *outs: Path) -> None:
+    """In place of `fit`, without a model to hand on: of each training a folder with the reason, metrics and curve."""
+    if distributed.join(device).main:
+        for out, metrics, curve in zip(outs[::3], outs[1::3], outs[2::3], strict=True):
+            files.write_json(out / checkpoint.DISABLED, {"reason": reason})
+            files.write_json(metrics, {})
+            files.write_text(curve, NO_CURVE)
 
 
 def final_metrics(line: dict[str, float]) -> dict[str, float]:

@@ -23,9 +23,9 @@ class Params:
 def main(folder: Path, benchmark: Path, metrics: Path, details: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
     name, split = folder.name, params.evaluate.split
-    if (folder / "disabled.json").exists():  # the control, where distill.control is false
-        score.write(metrics, details, name, split, [])
-        return
+    absent = "" if any(benchmark.glob("*.jsonl")) else "params.yaml has no data.benchmark"
+    if reason := checkpoint.disabled(folder) or absent:
+        return score.write(metrics, details, name, split, [], reason)
     process.claim(f"evaluate@{name}")
     device, dtype = hardware.setup(runtime)
     items = score.read(benchmark, split)

@@ -9,13 +9,13 @@ from minimind.sources import collection
 
 @dataclass(frozen=True)
 class DataSets:
-    """Every data set of the pipeline; each is a list of sources."""
+    """Every data set of the pipeline; each is a list of sources. Without one, what needs it is left out."""
 
-    pretrain: list[collection.Entry]
-    sft: list[collection.Entry]
-    dpo: list[collection.Entry]
-    prompts: list[collection.Entry]
-    benchmark: list[collection.Entry]
+    pretrain: list[collection.Entry] | None = None
+    sft: list[collection.Entry] | None = None
+    dpo: list[collection.Entry] | None = None
+    prompts: list[collection.Entry] | None = None
+    benchmark: list[collection.Entry] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,12 @@ class Params:
 def main(parent: Path, prompts: Path, pretrain: Path, tokenizer: Path, out: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
     vocabulary.check_equal(parent, tokenizer)  # a student learns the teacher's probabilities token by token
+    inputs = {"parent": parent, "prompts": prompts, "pretrain": pretrain}
+    if not any(prompts.glob("*.jsonl")):
+        with files.folder(out) as partial:
+            files.write_json(partial / checkpoint.DISABLED, {"reason": "params.yaml has no data.prompts"})
+            files.write_manifest(partial, {"lineage": checkpoint.lineage("teacher", inputs, params)})
+        return
     device, dtype = hardware.setup(runtime)
     model, chat, top_k = checkpoint.load(parent, dtype).to(device), Chat(parent), params.teacher.top_k
     text = {split: Rows.open(pretrain, split) for split in ("train", "validation")}
@@ -36,7 +42,6 @@ def main(parent: Path, prompts: Path, pretrain: Path, tokenizer: Path, out: Path
                 lambda batch: teacher.predict(model, batch, top_k), rows, shapes, resume, split, device
             )
             write_columns(partial / f"{split}-predictions.arrow", predicted)
-        inputs = {"parent": parent, "prompts": prompts, "pretrain": pretrain}
         files.write_manifest(partial, {"lineage": checkpoint.lineage("teacher", inputs, params)})
 
 

@@ -217,7 +217,7 @@ def test_without_control(tmp_path: Path) -> None:
     texts = make(tmp_path, {**CHECKPOINTS, "control": {}})
     assert "control" not in json.loads(texts[".json"])
     for text in (texts[".md"], texts[".html"].replace("&#39;", "'")):
-        assert "control was not trained in this run, so it has no scores." in text
+        assert "control has no scores: it was not trained in this run." in text
         assert "distill can't be compared with control" in text
     assert "## distill against dpo" in texts[".md"]
 

@@ -33,14 +33,14 @@ KINDS: dict[str, type[Source]] = {
 }
 
 Entry = dict[str, object]  # of params.yaml: `uri`, and the options of its kind
-Data = Mapping[str, Sequence[Entry]]  # data set → its sources
+Data = Mapping[str, Sequence[Entry] | None]  # data set → its sources, if there are any
 
 
 @dataclass(frozen=True)
 class Params:
     """The section of params.yaml, as far as it concerns this module."""
 
-    data: dict[str, list[Entry]]
+    data: dict[str, list[Entry] | None]
 
 
 def parse(entry: Entry, key: str, path: Path = config.PARAMS) -> Source:
@@ -109,7 +109,7 @@ def verify(data: Data, folder: Path) -> Iterator[str]:
 
 def _parse(data: Data) -> dict[str, list[Source]]:
     return {
-        name: [parse(entry, f"data.{name}[{number}]") for number, entry in enumerate(entries)]
+        name: [parse(entry, f"data.{name}[{number}]") for number, entry in enumerate(entries or [])]
         for name, entries in data.items()
     }
 

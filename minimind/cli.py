@@ -2,11 +2,16 @@
 
 import argparse
 import difflib
+import hashlib
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from minimind import config, declarations, files
+
+PLACED = Path(".profile")
+"""What `minimind profile` put in place last: git-ignored, and safe to delete."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,6 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("name", metavar="NAME")
     command.add_argument("--force", action="store_true", help="overwrite a params.yaml with edits saved nowhere else")
     command.set_defaults(run=lambda options: profile(options.name, options.force))
+
+    command = commands.add_parser("check", help="check params.yaml and the data that it names, before the first stage")
+    command.set_defaults(run=lambda options: check())
+
+    command = commands.add_parser("next", help="what to look at, and what to try, after `dvc repro`")
+    command.set_defaults(run=lambda options: print("\n".join(next_steps())))
 
     command = commands.add_parser("deps", help="bring the lists under deps: and params: in dvc.yaml up to date")
     command.set_defaults(run=lambda options: deps())
@@ -114,24 +125,52 @@ def profile(name: str, force: bool = False) -> None:
     """Make params.yaml a copy of profiles/`name`.yaml, and say so.
 
     Raises ConfigError where there is no such profile, and, unless `force`, where params.yaml has edits that
-    stand neither in a profile nor in git's HEAD.
+    stand neither in a profile nor in git's HEAD. Raises UserError where the profile can't be run.
     """
     profiles = {path.stem: path.read_text(encoding="utf-8") for path in sorted(Path("profiles").glob("*.yaml"))}
     if name not in profiles:
         close = difflib.get_close_matches(name, profiles, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise config.ConfigError(f"there is no profiles/{name}.yaml{hint} (there are: {', '.join(profiles) or 'none'})")
+    absent = _preflight(Path("profiles", f"{name}.yaml"))
     current = config.PARAMS.read_text(encoding="utf-8") if config.PARAMS.exists() else None
     if current == profiles[name]:
-        print(f"params.yaml is {name} already")
+        _note(name)
+        print("\n".join([f"params.yaml is {name} already", *absent]))
         return
-    if not force and current is not None and current not in profiles.values() and current != _committed():
+    if not (force or current is None or current in (*profiles.values(), _committed()) or _placed(current, profiles)):
         raise config.ConfigError(
             "params.yaml has edits that are saved nowhere else: commit it, or copy it to profiles/<name>.yaml, "
             f"or lose them with `minimind profile --force {name}`"
         )
     files.write_text(config.PARAMS, profiles[name])
-    print(f"params.yaml is now {name}; `dvc params diff` shows what changed")
+    _note(name)
+    print("\n".join([f"params.yaml is now {name}; `dvc params diff` shows what changed", *absent]))
+
+
+def check() -> None:
+    """Check params.yaml and the data that it names. Raises UserError."""
+    if absent := _preflight(config.PARAMS):
+        raise config.ConfigError(f"{config.PARAMS}: {absent[0]}")
+    print("params.yaml and what lies here of its data are as they should be")
+
+
+def _preflight(path: Path) -> list[str]:
+    from minimind import preflight  # imports torch
+
+    return preflight.check(path)
+
+
+def next_steps() -> list[str]:
+    """What there is to see and to try in the current folder, as commands to copy."""
+    program = ".venv/bin/minimind" if Path(".venv/bin/minimind").exists() else "minimind"
+    page, checkpoints = Path("metrics/report.html"), [Path("models", name) for name in ("dpo", "sft", "pretrain")]
+    steps = {str(page): "to open in a browser: scores, curves, answers side by side"} if page.exists() else {}
+    for checkpoint in [folder for folder in checkpoints if (folder / files.MANIFEST).exists()][:1]:
+        steps[f"{program} chat {checkpoint}"] = "to talk to the model"
+    steps["make ui"] = "to see all runs in MLflow"
+    width = max(map(len, steps))
+    return ["What now:", *(f"    {step:<{width}}   {purpose}" for step, purpose in steps.items())]
 
 
 def deps() -> None:
@@ -217,6 +256,21 @@ def foresee() -> None:
 
     for line in report():
         print(line, flush=True)
+
+
+def _note(name: str) -> None:
+    """Remember that params.yaml is a copy of profiles/`name`.yaml as it is now."""
+    files.write_text(PLACED, f"{_digest(config.PARAMS.read_text(encoding='utf-8'))} {name}\n")
+
+
+def _placed(text: str, names: Iterable[str]) -> bool:
+    """Whether `profile` wrote the text last, as a copy of one of these profiles, which has been edited since."""
+    noted = PLACED.read_text(encoding="utf-8").strip() if PLACED.exists() else ""
+    return noted in {f"{_digest(text)} {name}" for name in names}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _committed() -> str | None:

@@ -26,18 +26,28 @@ change to another preset reruns nothing.
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from minimind import limits
 from minimind.errors import UserError
+from minimind.limits import Limits
 
 PARAMS = Path("params.yaml")
+SECTIONS = (
+    "seed", "base", "data", "clean", "tokenizer", "pack", "model", "student", "pretrain", "sft", "dpo", "teacher",
+    "distill", "evaluate", "runtime",
+)  # fmt: skip
+"""All that params.yaml has; one that is misspelt would leave a value where nobody reads it."""
+
 PRESETS = Path("presets")
 
 T = TypeVar("T")
@@ -53,21 +63,24 @@ class Runtime:
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    threads: int = 0  # 0: every core
-    processes: int = 1  # that train side by side on this machine
+    threads: Annotated[int, Limits(0, 4096)] = 0  # 0: every core
+    processes: Annotated[int, Limits(1, 1024)] = 1  # that train side by side on this machine
     strategy: Literal["single", "ddp", "deepspeed"] = "ddp"
-    zero_stage: int = 1  # of DeepSpeed: 1 to 3 split optimizer state, gradients, weights among the processes
+    zero_stage: Annotated[int, Limits(0, 3)] = 1  # of DeepSpeed: 1 to 3 split optimizer state, gradients, weights
     offload: bool = False  # DeepSpeed keeps the optimizer's state in the CPU's memory
-    micro_batch_size: int = 0  # rows in one forward pass of a process; 0: all of its rows
+    micro_batch_size: Annotated[int, Limits(0, 10**6)] = 0  # rows in one forward pass of a process; 0: all of its rows
     checkpoint_activations: bool = (
         False  # compute each layer again in the backward pass instead of keeping it in memory
     )
     kernels: Literal["auto", "off"] = "auto"  # of C, where there is a compiler
     compile: Literal["auto", "on", "off"] = "auto"
-    workers: int = 0  # processes that clean and tokenise; 0: one for every core
+    workers: Annotated[int, Limits(0, 4096)] = 0  # processes that clean and tokenise; 0: one for every core
     data_engine: Literal["local", "ray"] = "local"  # what packs: processes of this machine, or a Ray cluster
-    evaluation_batch_size: int = 128  # sequences decoded side by side
+    evaluation_batch_size: Annotated[int, Limits(1, 10**5)] = 128  # sequences decoded side by side
     deterministic: bool = True  # a GPU repeats the bits of training, at some cost; a CPU does in any case
+
+    def __post_init__(self) -> None:
+        limits.check(self, "runtime")
 
     def rows_at_once(self, rows: int) -> int:
         """How many of so many rows pass through a model together."""
@@ -75,16 +88,26 @@ class Runtime:
 
 
 def load(cls: type[T], path: Path = PARAMS, preset: Path | None = None) -> T:
-    """The sections of the file `path` that the fields of the dataclass `cls` name; no other is looked at.
+    """The sections of the file `path` that the fields of the dataclass `cls` name; of others, only the name is read.
 
     `preset` is the file of the preset that one of these sections names. Raises ConfigError.
     """
-    document = read(path)
+    return take(cls, read(path), path, preset)
+
+
+def take(cls: type[T], document: dict[str, Any], path: Path, preset: Path | None = None) -> T:
+    """`load`, where the file has been read."""
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    known = {*SECTIONS, *names}
+    for name in document:
+        if name not in known:
+            raise ConfigError(
+                f"{path}: there is no section `{name}`{suggestion(name, known)} (known: {', '.join(SECTIONS)})"
+            )
     for name in names:
         if name not in document:
-            raise ConfigError(f"{path}: the section `{name}` is missing{_suggestion(name, document)}")
-    hints = get_type_hints(cls)
+            raise ConfigError(f"{path}: the section `{name}` is missing{suggestion(name, document)}")
+    hints = _hints(cls)
     sections = {name: document[name] for name in names}
     if preset is not None:
         sections |= {
@@ -97,11 +120,16 @@ def load(cls: type[T], path: Path = PARAMS, preset: Path | None = None) -> T:
 
 def preset(section: str, path: Path = PARAMS) -> Path:
     """The file of the preset that a section of the file `path` names. Raises ConfigError if there is none."""
-    value = read(path).get(section)
+    return named_preset(read(path), section, path)
+
+
+def named_preset(document: dict[str, Any], section: str, path: Path) -> Path:
+    """`preset`, where the file has been read."""
+    value = document.get(section)
     name = value.get("preset") if isinstance(value, dict) else None
     known = [file.stem for file in sorted(PRESETS.glob("*.yaml"))]
     if name not in known:
-        expected = ", ".join(known) + _suggestion(name, known)
+        expected = ", ".join(known) + suggestion(name, known)
         raise ConfigError(f"{path}: `{section}.preset` is {_shown(name)}, expected one of {expected}")
     return PRESETS / f"{name}.yaml"
 
@@ -122,8 +150,16 @@ def read(path: Path) -> dict[str, Any]:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ConfigError(f"{path}:{line} is not YAML: {error.problem}") from None
+    except (YAMLError, ValueError, RecursionError) as error:  # a control character, a date that is none, a tower of [
+        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+    return checked(document, path)
+
+
+def checked(document: object, path: Path) -> dict[str, Any]:
+    """What a file holds, if it is sections in which every number is one. Raises ConfigError."""
     if not isinstance(document, dict):
         raise ConfigError(f"{path} is {_shown(document)}, expected sections such as `pretrain:`")
+    _check_numbers(document, path, "", set())
     return document
 
 
@@ -136,9 +172,9 @@ def parse(cls: type[T], value: object, path: Path, key: str = "") -> T:
         if name not in fields:
             known = ", ".join(fields)
             raise ConfigError(
-                f"{path}: `{_join(key, name)}` is not a known key{_suggestion(name, fields)} (known: {known})"
+                f"{path}: `{_join(key, name)}` is not a known key{suggestion(name, fields)} (known: {known})"
             )
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     arguments = {}
     for name, field in fields.items():
         if name in value:
@@ -153,16 +189,37 @@ def parse(cls: type[T], value: object, path: Path, key: str = "") -> T:
         raise ConfigError(f"{path}: in `{key}`: {error}" if key else f"{path}: {error}") from error
 
 
+def _check_numbers(value: object, path: Path, key: str, seen: set[int]) -> None:
+    """Raise ConfigError, naming the key, for a number that is not finite, or that no integer of 64 bits holds.
+
+    `seen` are the groups and lists that were looked at: an alias of YAML may lead back to one.
+    """
+    if isinstance(value, dict | list):
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+    if isinstance(value, dict):
+        for name, member in value.items():
+            _check_numbers(member, path, _join(key, name), seen)
+    elif isinstance(value, list):
+        for index, member in enumerate(value):
+            _check_numbers(member, path, f"{key}[{index}]", seen)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path}: `{key}` is {value}, expected a finite number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ConfigError(f"{path}: `{key}` is a whole number of more than 64 bits, expected a smaller one")
+
+
 def _filled(cls: Any, section: dict[str, Any], preset: Path, path: Path, key: str) -> dict[str, Any]:
     """The section at `key` of `path` without `preset`, its absent and empty keys taken from the file `preset`."""
     if section["preset"] != preset.stem:
         raise ConfigError(f"{path}: `{key}.preset` is {_shown(section['preset'])}, but the stage was given {preset}")
     values = read(preset)
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     for name, value in values.items():
         if name not in hints:
             raise ConfigError(
-                f"{preset}: `{name}` is not a known key{_suggestion(name, hints)} (known: {', '.join(hints)})"
+                f"{preset}: `{name}` is not a known key{suggestion(name, hints)} (known: {', '.join(hints)})"
             )
         _convert(hints[name], value, preset, name)
     return values | {name: value for name, value in section.items() if name != "preset" and value is not None}
@@ -170,8 +227,14 @@ def _filled(cls: Any, section: dict[str, Any], preset: Path, path: Path, key: st
 
 def _convert(hint: Any, value: object, path: Path, key: str, expected: str = "") -> Any:
     """`value` as the type `hint`, one of those that `_expected` can describe."""
-    origin, arguments = get_origin(hint), get_args(hint)
     expected = expected or _expected(hint)
+    hint, bounds = limits.split(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if bounds is not None:
+        number = _convert(hint, value, path, key, expected)
+        if not bounds.admit(number):
+            raise _mismatch(path, key, value, expected)
+        return number
     if dataclasses.is_dataclass(hint):
         return parse(hint, value, path, key)  # type: ignore[arg-type]
     if origin in (Union, types.UnionType):
@@ -186,7 +249,7 @@ def _convert(hint: Any, value: object, path: Path, key: str, expected: str = "")
         # Compared with their types, because True == 1 in Python.
         if any(type(value) is type(choice) and value == choice for choice in arguments):
             return value
-        raise _mismatch(path, key, value, expected + _suggestion(value, [str(choice) for choice in arguments]))
+        raise _mismatch(path, key, value, expected + suggestion(value, [str(choice) for choice in arguments]))
     if origin in (list, tuple):
         if not isinstance(value, list):
             raise _mismatch(path, key, value, expected)
@@ -216,6 +279,9 @@ def _convert(hint: Any, value: object, path: Path, key: str, expected: str = "")
 
 def _expected(hint: Any) -> str:
     """The type in words, for messages."""
+    hint, bounds = limits.split(hint)
+    if bounds is not None:
+        return f"{_expected(hint)} {bounds}"
     origin, arguments = get_origin(hint), get_args(hint)
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
     if hint in words:
@@ -250,7 +316,14 @@ def _shown(value: object) -> str:
     return f"{text} ({kinds.get(type(value), type(value).__name__)})"
 
 
-def _suggestion(name: object, known: Collection[str]) -> str:
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, with limits."""
+    return get_type_hints(cls, include_extras=True)
+
+
+def suggestion(name: object, known: Collection[str]) -> str:
+    """The known word that is nearest to a misspelt one, as the end of a message; empty if none is near."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f"; did you mean `{close[0]}`?" if close else ""
 

@@ -177,8 +177,6 @@ def check(settings: Runtime, batch_size: int, world: World) -> None:
         )
     if settings.strategy == "single" and world.size > 1:
         raise UserError(f"runtime.strategy is single, but there are {world.size} processes: set it to ddp or deepspeed")
-    if not 0 <= settings.zero_stage <= 3:
-        raise UserError(f"runtime.zero_stage is {settings.zero_stage}: it is 0, 1, 2 or 3")
     if settings.offload and (settings.strategy != "deepspeed" or settings.zero_stage == 0):
         raise UserError("runtime.offload is true: it takes runtime.strategy deepspeed and a zero_stage above 0")
     if batch_size < world.size:

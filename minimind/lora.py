@@ -9,14 +9,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from minimind import files
+from minimind import files, limits
+from minimind.limits import Limits
 from minimind.train import TrainConfig
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -29,15 +30,12 @@ MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 class LoraConfig:
     """What is adapted, and how much. Raises ValueError naming the field."""
 
-    rank: int = 0  # rows of A; 0: no adaptation, all weights are trained
-    alpha: float = 16.0  # the product counts alpha / rank
+    rank: Annotated[int, Limits(0, 10**4)] = 0  # rows of A; 0: no adaptation, all weights are trained
+    alpha: Annotated[float, Limits(0, 10**4, above=True)] = 16.0  # the product counts alpha / rank
     targets: str = " ".join(MATRICES)  # names with spaces between them
 
     def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ValueError(f"lora.rank is {self.rank}: 0 turns it off, more turns it on")
-        if self.alpha <= 0:
-            raise ValueError(f"lora.alpha is {self.alpha}: it must be above 0")
+        limits.check(self, "lora")
         if unknown := set(self.targets.split()) - set(MATRICES):
             raise ValueError(f"lora.targets names {', '.join(sorted(unknown))}: it takes some of {' '.join(MATRICES)}")
         if not self.targets.split():

@@ -2,25 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from minimind import limits
 from minimind.errors import UserError
+from minimind.limits import Limits
+
+Times = Annotated[float, Limits(0, 1000, above=True)]
 
 
 @dataclass(frozen=True)
 class Portion:
     """What a source contributes. Raises ValueError naming the field."""
 
-    epochs: float | None = None  # times that its documents are read; of the broken part, a fixed choice of them
-    weight: float | None = None  # share of the data set's training tokens
-    max_epochs: float = 1.0  # with a weight: at most so many epochs
+    epochs: Times | None = None  # times that its documents are read; of the broken part, a fixed choice of them
+    weight: Annotated[float, Limits(0, 1, above=True)] | None = None  # share of the data set's training tokens
+    max_epochs: Times = 1.0  # with a weight: at most so many epochs
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.weight is None):
             raise ValueError("a source has `epochs` or a `weight`, one of the two")
-        for name in ("epochs", "weight", "max_epochs"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1000:
-                raise ValueError(f"{name} {value} must lie above 0, and at most at 1000")
+        limits.check(self)
 
 
 @dataclass(frozen=True)

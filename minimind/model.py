@@ -27,72 +27,73 @@ E experts, V vocabulary.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from minimind import experts
+from minimind import experts, limits
 from minimind.experts import Routing
 from minimind.kernels import cpu
+from minimind.limits import Limits, Share
+
+Size = Annotated[int, Limits(1, 10**6)]
+Length = Annotated[int, Limits(1, 10**8)]  # tokens
+Coefficient = Annotated[float, Limits(0, 100)]
+Factor = Annotated[float, Limits(0, 100, above=True)]
+Turns = Annotated[float, Limits(0, 10**4, above=True)]
+Experts = Annotated[int, Limits(0, 10**4)]
 
 
 @dataclass(frozen=True)
 class RopeScaling:
     """How rotary positions reach further than training did: YaRN, arXiv:2309.00071. Raises ValueError."""
 
-    factor: float  # how many times as far
-    original_max_position_embeddings: int  # the length of training, in tokens
-    beta_fast: float = 32.0  # turns over that length from which on a pair keeps its wavelength
-    beta_slow: float = 1.0  # turns up to which a pair's wavelength grows by the whole factor
-    attention_factor: float | None = None  # of cosines and sines; None: 0.1 · ln(factor) + 1
+    factor: Annotated[float, Limits(1, 10**4)]  # how many times as far
+    original_max_position_embeddings: Length  # the length of training, in tokens
+    beta_fast: Turns = 32.0  # turns over that length from which on a pair keeps its wavelength
+    beta_slow: Turns = 1.0  # turns up to which a pair's wavelength grows by the whole factor
+    attention_factor: Factor | None = None  # of cosines and sines; None: 0.1 · ln(factor) + 1
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise ValueError(f"rope_scaling.factor is {self.factor}: 1 changes nothing, more reaches further")
-        if self.original_max_position_embeddings <= 0:
-            raise ValueError(
-                f"rope_scaling.original_max_position_embeddings is {self.original_max_position_embeddings}: "
-                "it is the number of tokens that the model was trained on at a time"
-            )
-        if not self.beta_fast > self.beta_slow > 0:
-            raise ValueError(
-                f"rope_scaling.beta_fast {self.beta_fast} must be above beta_slow {self.beta_slow}, and both above 0"
-            )
+        limits.check(self, "rope_scaling")
+        if not self.beta_fast > self.beta_slow:
+            raise ValueError(f"rope_scaling.beta_fast {self.beta_fast} must be above beta_slow {self.beta_slow}")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Everything that determines the function a checkpoint computes. Raises ValueError naming the field."""
 
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    intermediate_size: int
-    head_dim: int | None = None  # None: hidden_size / num_attention_heads
-    max_position_embeddings: int = 1024
-    rope_theta: float = 1e4
+    hidden_size: Size
+    num_hidden_layers: Annotated[int, Limits(1, 1000)]
+    num_attention_heads: Annotated[int, Limits(1, 10**4)]
+    num_key_value_heads: Annotated[int, Limits(1, 10**4)]
+    intermediate_size: Size
+    head_dim: Annotated[int, Limits(2, 10**4)] | None = None  # None: hidden_size / num_attention_heads
+    max_position_embeddings: Length = 1024
+    rope_theta: Annotated[float, Limits(1, 10**10)] = 1e4
     rope_scaling: RopeScaling | None = None
-    rms_norm_eps: float = 1e-6
+    rms_norm_eps: Annotated[float, Limits(0, 1, above=True)] = 1e-6
     qk_norm: bool = True
-    qk_norm_init: float = 1.0  # initial gain of the query and key norms; above 1 sharpens early attention
+    qk_norm_init: Factor = 1.0  # initial gain of the query and key norms; above 1 sharpens early attention
     tie_word_embeddings: bool = True
     use_moe: bool = False
-    num_experts: int = 4
-    num_experts_per_tok: int = 1
-    num_shared_experts: int = 0  # that every token visits besides; their weights lie together as one wider expert
-    moe_intermediate_size: int | None = None  # of one expert; None: intermediate_size
+    num_experts: Annotated[int, Limits(1, 10**4)] = 4
+    num_experts_per_tok: Annotated[int, Limits(1, 10**4)] = 1
+    num_shared_experts: Experts = 0  # that every token visits besides; their weights lie together as one wider expert
+    moe_intermediate_size: Size | None = None  # of one expert; None: intermediate_size
     norm_topk_prob: bool | None = None  # whether a token's weights add up to 1; None: where it visits two or more
-    router_aux_loss_coef: float = 5e-4
+    router_aux_loss_coef: Coefficient = 5e-4
     router_aux_loss_per: Literal["sequence", "batch"] = "sequence"  # what is to be balanced within itself
-    router_z_loss_coef: float = 0.0  # of the squared log-sum of the gate's exponentials
-    router_bias_rate: float = 0.0  # above 0: biases that only choose experts move so far every step
-    vocab_size: int = 0  # 0: not yet known; the tokenizer decides it
+    router_z_loss_coef: Coefficient = 0.0  # of the squared log-sum of the gate's exponentials
+    router_bias_rate: Share = 0.0  # above 0: biases that only choose experts move so far every step
+    vocab_size: Annotated[int, Limits(0, 2**24)] = 0  # 0: not yet known; the tokenizer decides it
 
     def __post_init__(self) -> None:
+        limits.check(self, "model")
         if self.head_dim is None:
             if self.hidden_size % self.num_attention_heads:
                 raise ValueError(
@@ -115,9 +116,6 @@ class ModelConfig:
                 f"model.num_experts_per_tok {self.num_experts_per_tok} exceeds model.num_experts "
                 f"{self.num_experts}: a token can't visit more experts than there are"
             )
-        for name in ("num_shared_experts", "router_aux_loss_coef", "router_z_loss_coef", "router_bias_rate"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"model.{name} is {getattr(self, name)}: 0 turns it off, more turns it on")
 
     def with_vocabulary(self, size: int) -> "ModelConfig":
         """The same for a vocabulary of `size` tokens. Raises ValueError where it says another."""

@@ -24,14 +24,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 
-from minimind import declarations, files, mixture, pointless, process, shards
+from minimind import declarations, files, limits, mixture, pointless, process, shards
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
+from minimind.limits import Limits, Share
 from minimind.mixture import Mixture
 from minimind.pool import Pool
 from minimind.progress import Progress
@@ -47,18 +48,14 @@ _claimed: set[Path] = set()  # folders of shards that this process holds
 class PackConfig:
     """Section `pack` of params.yaml. Raises ValueError naming the field."""
 
-    max_seq_len: int  # tokens in a row
-    validation_share: float  # of the documents is kept for validation
-    max_quarantine_share: float  # of the lines may be bad; more fail the stage
-    thinking_off_share: float  # of the conversations without a thought is shown with thinking switched off
+    max_seq_len: Annotated[int, Limits(8, MAX_ROW_LENGTH)]  # tokens in a row
+    validation_share: Share  # of the documents is kept for validation
+    max_quarantine_share: Share  # of the lines may be bad; more fail the stage
+    thinking_off_share: Share  # of the conversations without a thought is shown with thinking switched off
     mixture: Mixture = field(default_factory=Mixture)  # how often each source is read
 
     def __post_init__(self) -> None:
-        if not 8 <= self.max_seq_len <= MAX_ROW_LENGTH:
-            raise ValueError(f"pack.max_seq_len {self.max_seq_len} must lie between 8 and {MAX_ROW_LENGTH}")
-        for name in ("validation_share", "max_quarantine_share", "thinking_off_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"pack.{name} {getattr(self, name)} is a share: it must lie between 0 and 1")
+        limits.check(self, "pack")
 
 
 class PackError(UserError):

@@ -17,14 +17,16 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from minimind import files, verify
 from minimind.chat import Chat, ConversationError
 from minimind.errors import UserError
 from minimind.families import in_order
 from minimind.generate import generate, loglikelihood
+from minimind.limits import Limits
 from minimind.model import Decoder
+from minimind.rows import MAX_ROW_LENGTH
 from minimind.statistics import wilson
 from minimind.tokenizer import BOS, EOS
 
@@ -35,6 +37,14 @@ KINDS: dict[str, dict[str, type]] = {
 }
 
 Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Section `evaluate` of params.yaml."""
+
+    split: str  # of the benchmark: dev to choose a recipe by, test to report
+    max_new_tokens: Annotated[int, Limits(1, MAX_ROW_LENGTH)]  # in an answer; one that needs more is wrong
 
 
 class BenchmarkError(UserError):

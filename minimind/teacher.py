@@ -10,34 +10,44 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
-from minimind import corpus, files, prompts
+from minimind import corpus, files, limits, prompts
 from minimind.batches import Batch
 from minimind.chat import Chat, ConversationError
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
 from minimind.generate import generate
+from minimind.limits import Limits, Part, Share
 from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.process import STOPPED
 from minimind.progress import Progress
 from minimind.prompts import KEPT, Prompt, Usability, judge
 from minimind.resume import Resume
-from minimind.rows import Rows, RowWriter
+from minimind.rows import MAX_ROW_LENGTH, Rows, RowWriter
 from minimind.tokenizer import EOS, token_bytes
 
 PROMPTS_PER_CHUNK = 512  # answered between two saves; not a knob, since drawn answers depend on it
 LIMIT = "teacher.max_unusable_share"
 EXCERPT = 60  # characters of an answer that a message quotes
+
+MEANINGS = {
+    "bad prompt": "that can't be used",
+    "empty": "to which it says nothing",
+    "too long": "that are too long for it, or for a row",
+    "unfinished": "to which it finds no end within teacher.max_new_tokens",
+    "wrong": "to which it gives a wrong answer",
+}
+"""The other verdicts, in words."""
 
 
 class TeacherError(UserError):
@@ -48,22 +58,17 @@ class TeacherError(UserError):
 class TeacherConfig:
     """Section `teacher` of params.yaml. Raises ValueError naming the field."""
 
-    top_k: int  # tokens whose probability is stored for every target
-    max_new_tokens: int  # of an answer; one that needs more is dropped
-    pretrain_rows: int  # of text, at most, are added to the answers
-    validation_share: float  # of the prompts, by content, and of as many rows of text, is kept for validation
-    temperature: float = 0.0  # 0: the most probable answer
-    top_p: float = 1.0  # for temperatures above 0: draw from the most probable tokens that hold this share
-    max_unusable_share: float = 0.5  # of the prompts may bring no answer to learn from; more fail the stage
+    top_k: Annotated[int, Limits(1, 1024)]  # tokens whose probability is stored for every target
+    max_new_tokens: Annotated[int, Limits(1, MAX_ROW_LENGTH)]  # of an answer; one that needs more is dropped
+    pretrain_rows: Annotated[int, Limits(0, 10**9)]  # of text, at most, are added to the answers
+    validation_share: Part  # of the prompts, by content, and of as many rows of text, is kept for validation
+    temperature: Annotated[float, Limits(0, 100)] = 0.0  # 0: the most probable answer
+    # For temperatures above 0: draw from the most probable tokens that hold this share.
+    top_p: Annotated[float, Limits(0, 1, above=True)] = 1.0
+    max_unusable_share: Share = 0.5  # of the prompts may bring no answer to learn from; more fail the stage
 
     def __post_init__(self) -> None:
-        for name, lowest in (("top_k", 1), ("max_new_tokens", 1), ("pretrain_rows", 0), ("temperature", 0)):
-            if getattr(self, name) < lowest:
-                raise ValueError(f"teacher.{name} is {getattr(self, name)}: it must be {lowest} or more")
-        if not 0 < self.validation_share < 1:
-            raise ValueError(f"teacher.validation_share {self.validation_share} must lie between 0 and 1")
-        if not 0 <= self.max_unusable_share <= 1:
-            raise ValueError(f"teacher.max_unusable_share {self.max_unusable_share} is a share: from 0 to 1")
+        limits.check(self, "teacher")
 
 
 def answer(
@@ -192,6 +197,17 @@ def excerpt(record: dict[str, Any]) -> str:
     """How an answer begins, for a message; nothing where there is none."""
     said = record.get("answer", "")
     return f"{said[:EXCERPT]!r}" if said else ""
+
+
+def told(verdicts: Mapping[str, int]) -> str:
+    """What became of the answers, in words; `verdicts` counts them."""
+    total, kept = sum(verdicts.values()), sum(verdicts.get(verdict, 0) for verdict in KEPT)
+    start = f"the student learns from the teacher's answers to {kept:,} of {total:,} prompts, and from rows of text"
+    if not kept:
+        start = f"the student learns from rows of text alone: no answer to any of {total:,} prompts can be used"
+    lost = [(number, verdict) for verdict, number in sorted(verdicts.items()) if verdict not in KEPT]
+    left_out = ", ".join(f"{number:,} {MEANINGS.get(verdict, verdict)}" for number, verdict in lost)
+    return f"{start}; left out are prompts: {left_out}" if lost else start
 
 
 def content(record: dict[str, Any]) -> str:

@@ -8,10 +8,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from minimind import pointless
+from minimind import limits, pointless
+from minimind.limits import Limits, Part
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -142,21 +144,14 @@ CHAT_TEMPLATE = """\
 class TokenizerConfig:
     """How the vocabulary is learned. Raises ValueError naming the field."""
 
-    vocab_size: int  # upper bound; a small corpus may run out of pairs to merge before
+    # An upper bound, since a small corpus may run out of pairs to merge; markers and bytes are the lower one.
+    vocab_size: Annotated[int, Limits(len(SPECIAL_TOKENS) + 256, 2**20)]
     isolate: bool  # every digit and every Han character is a piece of its own, in every context
-    max_bytes: int  # of text to learn from, drawn over all files
-    held_out_share: float  # of the documents is kept aside, to measure bytes per token on
+    max_bytes: Annotated[int, Limits(1, 10**11)]  # of text to learn from, drawn over all files
+    held_out_share: Part  # of the documents is kept aside, to measure bytes per token on
 
     def __post_init__(self) -> None:
-        if self.vocab_size < (smallest := SMALLEST):
-            raise ValueError(
-                f"tokenizer.vocab_size {self.vocab_size} is too small: {len(SPECIAL_TOKENS)} markers and 256 bytes "
-                f"make {smallest}"
-            )
-        if self.max_bytes <= 0:
-            raise ValueError(f"tokenizer.max_bytes {self.max_bytes} leaves nothing to learn from: make it positive")
-        if not 0 < self.held_out_share < 1:
-            raise ValueError(f"tokenizer.held_out_share {self.held_out_share} must lie between 0 and 1")
+        limits.check(self, "tokenizer")
 
 
 def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from minimind import checkpoint, determinism, distributed, files, loads, memory, optim, schedule, tracking
+from minimind import checkpoint, determinism, distributed, files, limits, loads, memory, optim, schedule, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
 from minimind.distributed import World
@@ -22,6 +22,7 @@ from minimind.engines.engine import Engine, Objective
 from minimind.engines.replicas import Replicas, forward_function
 from minimind.engines.zero import Zero
 from minimind.errors import UserError
+from minimind.limits import Limits, Share
 from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.process import STOPPED
@@ -40,53 +41,63 @@ class TrainingError(UserError):
     """Training can't go on; the message names the step and what to do."""
 
 
+Decay = Annotated[float, Limits(0, 1, below=True)]  # of a running mean
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train. Rates are peaks of the schedule. Raises ValueError naming the field."""
 
-    batch_size: int  # rows per optimizer step, over all micro-batches
-    steps: int = 0  # optimizer steps; or 0, and `epochs`; or both 0: the model stays as it is
-    epochs: float = 0.0  # passes over the first source of rows
+    batch_size: Annotated[int, Limits(1, 10**6)]  # rows per optimizer step, over all micro-batches
+    steps: Annotated[int, Limits(0, 10**9)] = 0  # optimizer steps; or 0, and `epochs`; or both 0: no training
+    epochs: Annotated[float, Limits(0, 10**4)] = 0.0  # passes over the first source of rows
     optimizer: optim.OptimizerName = "muon"
-    learning_rate: float = 4e-3  # AdamW's
-    matrix_learning_rate: float = 0.02  # Muon's, for hidden matrices
-    betas: tuple[float, float] = (0.9, 0.95)
-    momentum: float = 0.95
-    weight_decay: float = 0.0
-    grad_clip: float = 1.0
-    warmup_steps: int | float = 20  # below 1 and no whole number: a share of the steps
+    learning_rate: Annotated[float, Limits(0, 10, above=True)] = 4e-3  # AdamW's
+    matrix_learning_rate: Annotated[float, Limits(0, 10, above=True)] = 0.02  # Muon's, for hidden matrices
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
+    momentum: Decay = 0.95
+    weight_decay: Annotated[float, Limits(0, 10)] = 0.0
+    grad_clip: Annotated[float, Limits(0, 10**6, above=True)] = 1.0
+    warmup_steps: Annotated[int | float, Limits(0, 10**9)] = 20  # a float below 1 is a share of the steps
     schedule: Schedule = "wsd"
-    decay_share: float = 0.4
-    final_learning_rate_share: float = 0.0
-    validate_every: int = 200
-    log_every: int = 20
-    save_every: int = 100
+    decay_share: Share = 0.4
+    final_learning_rate_share: Share = 0.0
+    validate_every: Annotated[int, Limits(1, 10**9)] = 200
+    log_every: Annotated[int, Limits(1, 10**9)] = 20
+    save_every: Annotated[int, Limits(1, 10**9)] = 100
     skip_spikes: bool = False
 
     def __post_init__(self) -> None:
+        limits.check(self)
         if self.steps > 0 and self.epochs > 0:
             raise ValueError(f"set either steps or epochs above 0, not both: steps {self.steps}, epochs {self.epochs}")
-        for name in ("steps", "epochs"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it can't be negative")
-        for name in ("batch_size", "validate_every", "log_every", "save_every"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it counts from 1")
-        for name in ("learning_rate", "matrix_learning_rate", "grad_clip"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
-        for name in ("weight_decay", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it can't be negative")
         if isinstance(self.warmup_steps, float) and self.warmup_steps >= 1:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps}: it is a whole number of steps, or a share of them below 1"
             )
-        for name in ("decay_share", "final_learning_rate_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: a share lies between 0 and 1")
         if self.validate_every % self.log_every:
             raise ValueError(f"validate_every {self.validate_every} is not a multiple of log_every {self.log_every}")
+
+
+def check(config: TrainConfig, runtime: Runtime, world: World, complete: bool) -> None:
+    """Raise UserError where `runtime` can't do what a recipe asks for; `complete` says that all weights are trained."""
+    distributed.check(runtime, config.batch_size, world)
+    if runtime.strategy != "deepspeed" or runtime.zero_stage == 0:
+        return
+    if config.optimizer == "muon":
+        raise UserError(
+            "runtime.strategy is deepspeed, which splits matrices among processes, and Muon needs them whole: set "
+            "the stage's `optimizer` to adamw, or runtime.strategy to ddp"
+        )
+    if runtime.compile == "on":
+        raise UserError("runtime.compile is on, which runtime.strategy deepspeed can't: set it to auto or off")
+    if config.skip_spikes:
+        raise UserError(
+            "skip_spikes is true, which runtime.strategy deepspeed can't: it measures a gradient as it applies it. "
+            "Set skip_spikes to false, or runtime.strategy to ddp"
+        )
+    if not complete:
+        raise UserError("lora.rank is above 0, which runtime.strategy deepspeed can't: set the latter to ddp")
 
 
 def train(
@@ -116,7 +127,8 @@ def train(
             f"rows of {row_length} tokens (pack.max_seq_len) don't fit a model of "
             f"{model.config.max_position_embeddings} positions (max_position_embeddings): change one of them"
         )
-    distributed.check(runtime, config.batch_size, world)
+    complete = all(parameter.requires_grad for parameter in model.parameters())
+    check(config, runtime, world, complete)
     own_rows = world.rows(config.batch_size)
     most_rows = -(-config.batch_size // world.size)
     micro_batch_size = runtime.rows_at_once(most_rows)
@@ -129,17 +141,9 @@ def train(
         model, config.optimizer, config.learning_rate, config.matrix_learning_rate, config.betas, config.momentum,
         config.weight_decay,
     )  # fmt: skip
-    complete = all(parameter.requires_grad for parameter in model.parameters())
     determinism.repeat(model.cos.device, runtime.deterministic)
     engine: Engine
     if zero_stage > 0:
-        if config.skip_spikes:
-            raise UserError(
-                "skip_spikes is true, which runtime.strategy deepspeed can't: it measures a gradient as it applies it. "
-                "Set skip_spikes to false, or runtime.strategy to ddp"
-            )
-        if not complete:
-            raise UserError("lora.rank is above 0, which runtime.strategy deepspeed can't: set the latter to ddp")
         engine = Zero(model, objective, optimizers, runtime, world)
     else:
         forward = forward_function(model, objective, runtime, steps * config.batch_size * row_length)

@@ -5,22 +5,17 @@ from pathlib import Path
 
 from minimind import checkpoint, columns, config, distributed, files, hardware
 from minimind.batches import Batches, Source, validation
+from minimind.limits import Seed
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.distillation import Distillation, measure
+from minimind.recipes.distill import DistillConfig
 from minimind.rows import Rows
-from minimind.train import TrainConfig, fit, leave_out
-
-
-@dataclass(frozen=True)
-class DistillConfig(TrainConfig):
-    alpha: float = 0.7  # weight of the teacher's predictions; the rest is cross-entropy
-    temperature: float = 1.0  # above 1: both distributions are flattened before they are compared
-    control: bool = True  # train the same student without the predictions, to see what they bring
+from minimind.train import fit, leave_out
 
 
 @dataclass(frozen=True)
 class Params:
-    seed: int
+    seed: Seed
     student: ModelConfig
     distill: DistillConfig
 

@@ -6,23 +6,17 @@ from pathlib import Path
 from minimind import checkpoint, columns, config, distributed, hardware, lora
 from minimind.batches import Batches, validation
 from minimind.intake import vocabulary
-from minimind.lora import TuneConfig
+from minimind.limits import Seed
 from minimind.model import Decoder
 from minimind.objectives.preference import Preference, measure
+from minimind.recipes.dpo import DpoConfig
 from minimind.rows import Rows
 from minimind.train import fit, pass_on
 
 
 @dataclass(frozen=True)
-class DpoConfig(TuneConfig):
-    beta: float = 0.1  # how strongly the reference holds the model back
-    nll: float = 0.5  # weight of the chosen answers' cross-entropy
-    length_normalised: bool = False  # means over an answer's tokens instead of sums
-
-
-@dataclass(frozen=True)
 class Params:
-    seed: int
+    seed: Seed
     dpo: DpoConfig
 
 

@@ -5,18 +5,14 @@ from pathlib import Path
 
 from minimind import checkpoint, config, hardware, process, score, tracking
 from minimind.chat import Chat
+from minimind.limits import Seed
 from minimind.progress import Progress
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    split: str  # of the benchmark: dev to choose a recipe by, test to report
-    max_new_tokens: int  # in an answer; one that needs more is wrong
+from minimind.score import EvaluateConfig
 
 
 @dataclass(frozen=True)
 class Params:
-    seed: int
+    seed: Seed
     evaluate: EvaluateConfig
 
 

@@ -8,19 +8,8 @@ from minimind.sources import collection
 
 
 @dataclass(frozen=True)
-class DataSets:
-    """Every data set of the pipeline; each is a list of sources. Without one, what needs it is left out."""
-
-    pretrain: list[collection.Entry] | None = None
-    sft: list[collection.Entry] | None = None
-    dpo: list[collection.Entry] | None = None
-    prompts: list[collection.Entry] | None = None
-    benchmark: list[collection.Entry] | None = None
-
-
-@dataclass(frozen=True)
 class Params:
-    data: DataSets
+    data: collection.DataSets
 
 
 def main(own: Path, out: Path) -> None:

@@ -7,6 +7,7 @@ from minimind import checkpoint, config, distributed, hardware
 from minimind.batches import Batches, Source, validation
 from minimind.errors import UserError
 from minimind.intake import vocabulary
+from minimind.limits import Seed
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.language import Language, bits_per_byte
 from minimind.rows import Rows
@@ -15,7 +16,7 @@ from minimind.train import TrainConfig, fit, pass_on
 
 @dataclass(frozen=True)
 class Params:
-    seed: int
+    seed: Seed
     base: bool
     model: ModelConfig
     pretrain: TrainConfig

@@ -6,26 +6,17 @@ from pathlib import Path
 from minimind import checkpoint, config, distributed, hardware, lora
 from minimind.batches import Batches, Source, validation
 from minimind.intake import vocabulary
-from minimind.lora import TuneConfig
+from minimind.limits import Seed
 from minimind.model import Decoder
 from minimind.objectives.language import Language, bits_per_byte
+from minimind.recipes.sft import SftConfig
 from minimind.rows import Rows
 from minimind.train import fit, pass_on
 
 
 @dataclass(frozen=True)
-class SftConfig(TuneConfig):
-    replay: float = 0.1  # share of each batch that is pretraining rows, so that facts are not forgotten
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.replay < 1:
-            raise ValueError(f"replay is {self.replay}: it is a share, 0 or more and below 1")
-
-
-@dataclass(frozen=True)
 class Params:
-    seed: int
+    seed: Seed
     sft: SftConfig
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from minimind import checkpoint, columns, config, files, hardware, process, teacher
 from minimind.chat import Chat
 from minimind.intake import vocabulary
+from minimind.limits import Seed
 from minimind.resume import Resume
 from minimind.rows import Rows, write_columns
 from minimind.teacher import TeacherConfig
@@ -13,7 +14,7 @@ from minimind.teacher import TeacherConfig
 
 @dataclass(frozen=True)
 class Params:
-    seed: int
+    seed: Seed
     teacher: TeacherConfig
 
 
@@ -34,7 +35,7 @@ def main(parent: Path, prompts: Path, pretrain: Path, tokenizer: Path, out: Path
             model, chat, prompts, params.teacher, params.seed, runtime.evaluation_batch_size, resume
         )  # fmt: skip
         statistics = teacher.pack(answers, chat, text, params.teacher, params.seed, partial)
-        print("answers:", ", ".join(f"{number} {verdict}" for verdict, number in statistics["verdicts"].items()))
+        print(f"teacher: {teacher.told(statistics['verdicts'])}")
         for split in text:
             rows = Rows.open(partial, split)
             shapes = teacher.shapes(rows.row_length, rows.vocab_size, top_k)

@@ -1,5 +1,6 @@
 """The command `minimind`: what it changes, and what it refuses."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -7,7 +8,16 @@ import pytest
 
 from minimind import cli, files
 
+ROOT = Path(__file__).parents[1]
 SIGNED = ["-c", "user.name=tester", "-c", "user.email=tester@example.com"]
+
+
+PROFILES = {name: (ROOT / f"profiles/{name}.yaml").read_text(encoding="utf-8") for name in ("atlas", "smoke")}
+
+
+def seeded(seed: int) -> str:
+    """A profile, to be told from others by its seed."""
+    return PROFILES["smoke"].replace("\nseed: 1\n", f"\nseed: {1000 + seed}\n")
 
 
 @pytest.fixture
@@ -16,7 +26,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("profiles").mkdir()
     for name in ("atlas", "smoke"):
-        Path(f"profiles/{name}.yaml").write_text(f"seed: {len(name)}  # {name}\n")
+        Path(f"profiles/{name}.yaml").write_text(PROFILES[name])
+    shutil.copytree(ROOT / "presets", "presets")
     Path("params.yaml").write_text(Path("profiles/atlas.yaml").read_text())
     for command in (["init", "--quiet"], ["add", "."], [*SIGNED, "commit", "--quiet", "--message", "start"]):
         subprocess.run(["git", *command], check=True)
@@ -39,20 +50,90 @@ def test_a_profile_is_put_in_place(root: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_unsaved_edits_are_not_overwritten(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("params.yaml").write_text("seed: 77\n")
+    Path("params.yaml").write_text(seeded(77))
     assert cli.main(["profile", "smoke"]) == 1
     assert "edits that are saved nowhere else" in capsys.readouterr().err
-    assert params() == "seed: 77\n"
+    assert params() == seeded(77)
     subprocess.run(["git", *SIGNED, "commit", "--quiet", "--all", "--message", "edited"], check=True)
     assert cli.main(["profile", "smoke"]) == 0  # git has them
-    Path("params.yaml").write_text("seed: 78\n")
+    Path("params.yaml").write_text(seeded(78))
     assert cli.main(["profile", "--force", "smoke"]) == 0
     assert params() == Path("profiles/smoke.yaml").read_text()
+
+
+def test_a_profile_is_edited_and_put_in_place_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = Path("profiles/mine.yaml")
+    for seed in (1, 2, 3):  # `minimind profile mine` wrote what it replaces
+        mine.write_text(seeded(seed))
+        assert cli.main(["profile", "mine"]) == 0
+        assert params() == seeded(seed)
+    mine.write_text(seeded(4))
+    assert cli.main(["profile", "smoke"]) == 0  # to another one and back
+    assert cli.main(["profile", "mine"]) == 0
+    Path("params.yaml").write_text(seeded(77))
+    mine.write_text(seeded(5))
+    assert cli.main(["profile", "mine"]) == 1
+    assert "edits that are saved nowhere else" in capsys.readouterr().err
+    assert params() == seeded(77), "an edit of params.yaml itself is somebody's only copy"
+    Path("params.yaml").write_text(seeded(4))
+    assert cli.main(["profile", "mine"]) == 0, "an edit that was taken back is none"
+    mine.unlink()
+    assert cli.main(["profile", "smoke"]) == 1, "the profile is gone, and this its only copy"
+    assert params() == seeded(5)
+
+
+def test_a_copy_made_by_hand_counts_once_the_command_has_seen_it(root: Path) -> None:
+    Path("params.yaml").write_text(seeded(1))
+    for seed in (1, 2):
+        Path("profiles/mine.yaml").write_text(seeded(seed))
+        assert cli.main(["profile", "mine"]) == 0
+    assert params() == seeded(2)
 
 
 def test_an_unknown_profile_is_answered_with_the_known(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["profile", "smok"]) == 1
     assert "did you mean smoke? (there are: atlas, smoke)" in capsys.readouterr().err
+
+
+def test_a_profile_that_cannot_run_is_not_put_in_place(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = params()
+    wrong = PROFILES["smoke"].replace("validate_every: 10\n", "validate_every: 7\n", 1)
+    Path("profiles/mine.yaml").write_text(wrong)
+    assert cli.main(["profile", "mine"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("minimind: profiles/mine.yaml: in `pretrain`: validate_every 7 is not a multiple")
+    assert params() == before
+    Path("params.yaml").write_text(wrong)  # by `dvc exp run --set-param`, or by hand
+    assert cli.main(["check"]) == 1
+    assert "params.yaml: in `pretrain`: validate_every 7" in capsys.readouterr().err
+    Path("params.yaml").write_text(before)
+    assert cli.main(["check"]) == 0
+
+
+def test_files_that_are_not_there_yet_stop_the_run_only(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    entry = "- uri: atlas:sft\n    count: 300\n    seed: 2\n"
+    assert entry in PROFILES["smoke"]
+    Path("profiles/mine.yaml").write_text(PROFILES["smoke"].replace(entry, "- uri: file:data/own/chats.jsonl\n"))
+    assert cli.main(["profile", "mine"]) == 0
+    assert "`data.sft[0]`: file:data/own/chats.jsonl: there is no such file" in capsys.readouterr().out
+    assert cli.main(["check"]) == 1
+    assert "`data.sft[0]`: file:data/own/chats.jsonl: there is no such file" in capsys.readouterr().err
+
+
+def test_what_to_do_next_names_what_is_there(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["next"]) == 0
+    assert capsys.readouterr().out == "What now:\n    make ui   to see all runs in MLflow\n"
+    for name in ("pretrain", "sft"):
+        with files.folder(Path("models", name)) as folder:
+            files.write_manifest(folder)
+    files.write_text(Path("metrics/report.html"), "")
+    assert cli.main(["next"]) == 0
+    assert capsys.readouterr().out == (
+        "What now:\n"
+        "    metrics/report.html        to open in a browser: scores, curves, answers side by side\n"
+        "    minimind chat models/sft   to talk to the model\n"
+        "    make ui                    to see all runs in MLflow\n"
+    )
 
 
 def test_deps_rewrites_dvc_yaml_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

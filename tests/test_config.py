@@ -3,17 +3,18 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
 from minimind import config
 from minimind.config import ConfigError
+from minimind.limits import Limits
 
 
 @dataclass(frozen=True)
 class Layer:
-    width: int
+    width: Annotated[int, Limits(1, 100)]
     gain: float = 1.0
 
 
@@ -53,7 +54,7 @@ section:
   name: "007"
   flag: true
   layer: {width: 4, gain: 2}
-other: {anything: at all}
+distill: {anything: at all}
 """
 
 
@@ -75,7 +76,19 @@ def test_each_type_is_converted_and_other_sections_are_not_looked_at(tmp_path: P
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("seed: 3", "sed: 3", "the section `seed` is missing; did you mean `sed`?"),
+        ("seed: 3", "sed: 3", "there is no section `sed`; did you mean `seed`?"),
+        ("seed: 3", "", "the section `seed` is missing"),
+        ("distill:", "distil:", "there is no section `distil`; did you mean `distill`? (known: seed, base, "),
+        ("anything: at all", "anything: [1, {x: .nan}]", "`distill.anything[1].x` is nan, expected a finite number"),
+        ("rate: 1e-3", "rate: -.inf", "`section.rate` is -inf, expected a finite number"),
+        ("rate: 1e-3", "rate: 1e999", "`section.rate` is inf, expected a finite number"),
+        ("seed: 3", f"seed: {10**30}", "`seed` is a whole number of more than 64 bits"),
+        ("rate: 1e-3", f"rate: {10**400}", "`section.rate` is a whole number of more than 64 bits"),
+        ("width: 4", "width: 0", "`section.layer.width` is 0 (a whole number), expected a whole number from 1 to 100"),
+        ("width: 4", "width: 101", "`section.layer.width` is 101"),
+        ("width: 4", "width: x", "'x' (a string), expected a whole number from 1 to 100"),
+        ("seed: 3", "seed: 2026-99-99", "params.yaml is not YAML"),
+        ("seed: 3", 'seed: "\x01"', "params.yaml is not YAML"),
         ("seed: 3", "seed:", "`seed` is missing or empty, expected a whole number"),
         ("seed: 3", "seed: 3.0", "`seed` is 3.0 (a number), expected a whole number"),
         ("seed: 3", "seed: true", "`seed` is true, expected a whole number"),
@@ -132,6 +145,11 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ConfigError, match="expected sections"):
             config.load(Params, path)
+
+
+def test_an_alias_may_lead_back_to_where_it_stands(tmp_path: Path) -> None:
+    text = TEXT.replace("{anything: at all}", "&all {anything: *all}")
+    assert load(tmp_path / "params.yaml", text).seed == 3
 
 
 def test_the_runtime_section_is_typed_too(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def test_what_processes_cannot_do_is_refused() -> None:
         check(RUNTIME, 3, World(0, 4))
     with pytest.raises(UserError, match="runtime.offload is true"):
         check(replace(RUNTIME, offload=True), 8, World())
-    with pytest.raises(UserError, match="zero_stage is -1"):
-        check(replace(RUNTIME, zero_stage=-1), 8, World())
+    with pytest.raises(ValueError, match=r"runtime.zero_stage is -1: it must lie from 0 to 3"):
+        replace(RUNTIME, zero_stage=-1)
 
 
 def test_the_guide_shows_the_command_of_the_pipeline() -> None:

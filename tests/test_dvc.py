@@ -1,8 +1,12 @@
 """dvc.yaml says everything: what each stage reads, writes and is set by, and nothing else."""
 
 import inspect
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -104,3 +108,81 @@ def test_a_section_is_declared_only_where_it_belongs() -> None:
     assert {section: names for section, names in readers.items() if section != "seed"} == {
         **shared, **{name: {name} for name in own}
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "status"), [("", 0), ("with another number", 1), ("that fails", 255)])
+def test_the_check_of_repeatability_in_the_readme_can_fail(tmp_path: Path, change: str, status: int) -> None:
+    """DVC adds dvc.lock to git's index, so that a plain `git diff` never shows a difference."""
+    (line,) = re.findall(r"^    (dvc repro -f .*?) +#", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    program = "import sys; open('out', 'w').write(open('number').read()); sys.exit(open('number').read() == 'fail')"
+    (tmp_path / "stage.py").write_text(program)
+    (tmp_path / "dvc.yaml").write_text(f"stages:\n  s:\n    cmd: {sys.executable} stage.py\n    outs: [out]\n")
+    (tmp_path / "number").write_text("1")
+    (tmp_path / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", tmp_path / ".dvc/config")
+    (tmp_path / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def run(command: str) -> int:
+        environment = {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+        return subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True).returncode
+
+    git(tmp_path, "init", "--quiet")
+    assert run("dvc repro") == 0
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message", "first")
+    if change:  # what no dependency tells of, like another machine
+        (tmp_path / "number").write_text("2" if status == 1 else "fail")
+    assert run(line) == status
+
+
+def git(root: Path, *arguments: str) -> str:
+    signed = ["-c", "user.name=tester", "-c", "user.email=tester@example.com"]
+    return subprocess.run(["git", *signed, *arguments], cwd=root, capture_output=True, text=True, check=True).stdout
+
+
+OWN = {  # file → what of it is added: itself, or a folder
+    "data/own/a.jsonl": "data/own/a.jsonl",
+    "data/own/documents/a.jsonl": "data/own/documents/a.jsonl",
+    "data/own/two/folders down/a.csv.gz": "data/own/two/folders down/a.csv.gz",
+    "data/own/文件/诗": "data/own/文件/诗",
+    "data/own/whole/a.jsonl": "data/own/whole",
+    "data/own/whole/below/a.jsonl": "data/own/whole",
+    "data/own/nested/whole/a.jsonl": "data/own/nested/whole",
+    "data/base/model/weights": "data/base/model",
+}
+NOT_ADDED = [
+    "data/own/b.jsonl", "data/own/documents/b.jsonl", "data/own/other/c", "data/base/other/weights",
+    "data/raw/sft/0.jsonl", "data/new.txt", "models/sft/weights", "metrics/sft.json",
+]  # fmt: skip
+
+
+def test_what_is_added_below_own_and_base_reaches_a_teammate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC passes over a .dvc file that it believes to be ignored, and it reads .gitignore otherwise than git does."""
+    mine, theirs, remote = tmp_path / "mine", tmp_path / "theirs", tmp_path / "remote"
+    for name in git(ROOT, "ls-files", "-z", "data", ".dvc", ".dvcignore", ".gitignore").split("\0")[:-1]:
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, mine / name)
+    git(mine, "init", "--quiet")
+    git(mine, "add", ".")
+    monkeypatch.chdir(mine)
+    for name in (*OWN, *NOT_ADDED):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name)
+    with Repo() as repo:
+        for target in sorted(set(OWN.values())):
+            repo.add(target)  # and git knows of it, by core.autostage
+        with repo.config.edit() as config:
+            config["remote"] = {"store": {"url": str(remote)}}
+            config["core"]["remote"] = "store"
+    git(mine, "commit", "--quiet", "--all", "--message", "own data")
+    assert git(mine, "status", "--porcelain", "--untracked-files=all") == "", "git wants to know of nothing else"
+    assert not {*OWN, *NOT_ADDED} & set(git(mine, "ls-files", "-z").split("\0"))
+    with Repo() as repo:
+        assert {stage.addressing for stage in repo.index.stages} == {f"{target}.dvc" for target in OWN.values()}
+        repo.push()
+    git(tmp_path, "clone", "--quiet", "mine", "theirs")
+    with Repo(str(theirs)) as repo:
+        repo.pull()
+    assert {name: (theirs / name).read_text() for name in OWN} == {name: name for name in OWN}
+    assert not [name for name in NOT_ADDED if (theirs / name).exists()]

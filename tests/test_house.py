@@ -19,7 +19,7 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
-    {"alphabet", "amounts", "capability", "determinism", "errors", "machine", "random"},
+    {"alphabet", "amounts", "capability", "determinism", "errors", "limits", "machine", "random"},
     {"deadline", "experts", "families", "loads", "native", "pointless", "progress", "turns", "verse"},
     {"kernels"},
     {"answers", "atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling",
@@ -30,14 +30,15 @@ FLOORS = (
     {"cleaning", "columns", "engines", "export", "inference", "objectives", "prompts", "shards"},
     {"packing", "probe", "talk", "teacher", "train"},
     {"lora", "speed"},
-    {"doctor", "estimate", "prices"},
+    {"doctor", "estimate", "prices", "recipes"},
+    {"preflight"},
     {"cli"},
 )  # fmt: skip
 
 # Tests of something other than one module.
 GUARDS = {
     "test_house", "test_dvc", "test_exactness", "test_interchange", "test_portability", "test_presets",
-    "test_profiles", "test_pipeline",
+    "test_parts", "test_profiles", "test_pipeline",
 }  # fmt: skip
 
 THIN = 60  # lines of a stage

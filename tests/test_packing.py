@@ -511,6 +511,7 @@ def test_where_nothing_is_left_the_right_key_is_named(tmp_path, packed, kind, re
 
 def test_no_lines_at_all_name_the_data_and_its_cleaning(tmp_path, tokenizer_folder):
     (tmp_path / "sft").mkdir()
+    (tmp_path / "sft/0.jsonl").touch()
     with pytest.raises(PackError, match=r"data\.sft in params\.yaml has to bring some, and `clean`"):
         pack_folder(tmp_path / "sft", tokenizer_folder)
 
@@ -518,10 +519,17 @@ def test_no_lines_at_all_name_the_data_and_its_cleaning(tmp_path, tokenizer_fold
 def test_rows_too_short_for_most_answers_are_told_loudly(tmp_path, packed, capsys):
     long, short = exchange({"content": "x" * 400}), exchange({"content": "4"})
     packed(tmp_path / "few", "sft", [long, short, short], validation_share=0)
-    assert "WARNING" not in capsys.readouterr().err
+    assert "pack.max_seq_len" not in capsys.readouterr().err
     _, statistics = packed(tmp_path / "most", "sft", [long, long, short], validation_share=0)
     assert "WARNING: sft" in (told := capsys.readouterr().err) and "1 of 3" in told and "pack.max_seq_len" in told
     assert statistics["train"]["ends"] == 1
+
+
+def test_a_data_set_that_params_does_not_have_is_rows_without_any(tmp_path, tokenizer_folder):
+    (tmp_path / "sft").mkdir()
+    out, statistics = pack_folder(tmp_path / "sft", tokenizer_folder)
+    assert statistics["lines"] == statistics["train"]["rows"] == 0
+    assert [len(Rows.open(out, split)) for split in shards.SPLITS] == [0, 0]
 
 
 def test_one_document_packs(tmp_path, packed):

@@ -324,7 +324,21 @@ def test_predictions_survive_the_disk(model: Decoder, chat: Chat, tmp_path: Path
 def test_every_wrong_value_is_named() -> None:
     with pytest.raises(ValueError, match="teacher.top_k is 0"):
         TeacherConfig(top_k=0, max_new_tokens=1, pretrain_rows=0, validation_share=0.1)
-    with pytest.raises(ValueError, match="teacher.max_unusable_share 2"):
+    with pytest.raises(ValueError, match="teacher.max_unusable_share is 2"):
         replace(CONFIG, max_unusable_share=2.0)
-    with pytest.raises(ValueError, match="teacher.validation_share 1"):
+    with pytest.raises(ValueError, match="teacher.validation_share is 1"):
         TeacherConfig(top_k=1, max_new_tokens=1, pretrain_rows=0, validation_share=1)
+
+
+def test_what_became_of_the_answers_is_said_in_words() -> None:
+    assert teacher.told({"accepted": 1100, "unverified": 2}) == (
+        "the student learns from the teacher's answers to 1,102 of 1,102 prompts, and from rows of text"
+    )
+    assert teacher.told({"empty": 54, "wrong": 6}) == (
+        "the student learns from rows of text alone: no answer to any of 60 prompts can be used; left out are "
+        "prompts: 54 to which it says nothing, 6 to which it gives a wrong answer"
+    )
+    assert "answers to 1 of 2 prompts" in teacher.told({"accepted": 1, "bad prompt": 1})
+    judged = {teacher.judge({"kind": "exact", "value": "4"}, text, finished) for text, finished in
+              (("4", True), ("5", True), ("", True), ("4", False))}  # fmt: skip
+    assert judged - {*teacher.KEPT} <= {*teacher.MEANINGS}

@@ -20,7 +20,6 @@ from minimind.batches import Batch
 from minimind.config import Runtime
 from minimind.distributed import World
 from minimind.engines.engine import Objective
-from minimind.errors import UserError
 from minimind.model import Attention, Decoder, FeedForward
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of a parameter, beside the number of steps
@@ -41,7 +40,7 @@ class Task(nn.Module):
 class Zero:
     """Every process holds its share of the optimizer's state, from stage 2 on of the gradients, in stage 3 of all.
 
-    Raises UserError where `runtime` or the optimizers ask for what it can't do.
+    `train.check` has refused what it can't do.
     """
 
     def __init__(
@@ -52,13 +51,6 @@ class Zero:
         runtime: Runtime,
         world: World,
     ):
-        if len(optimizers) > 1:
-            raise UserError(
-                "runtime.strategy is deepspeed, which splits matrices among processes, and Muon needs them whole: set "
-                "the stage's `optimizer` to adamw, or runtime.strategy to ddp"
-            )
-        if runtime.compile == "on":
-            raise UserError("runtime.compile is on, which runtime.strategy deepspeed can't: set it to auto or off")
         self.model, self.world, self.stage = model, world, runtime.zero_stage
         (adamw,) = optimizers
         # DeepSpeed replaces the groups' parameters by shares of its own.

@@ -37,6 +37,17 @@ Data = Mapping[str, Sequence[Entry] | None]  # data set → its sources, if ther
 
 
 @dataclass(frozen=True)
+class DataSets:
+    """Section `data` of params.yaml: every data set of the pipeline. Without one, what needs it is left out."""
+
+    pretrain: list[Entry] | None = None
+    sft: list[Entry] | None = None
+    dpo: list[Entry] | None = None
+    prompts: list[Entry] | None = None
+    benchmark: list[Entry] | None = None
+
+
+@dataclass(frozen=True)
 class Params:
     """The section of params.yaml, as far as it concerns this module."""
 
@@ -51,6 +62,17 @@ def parse(entry: Entry, key: str, path: Path = config.PARAMS) -> Source:
         known = ", ".join(f"{name}:…" for name in KINDS)
         raise config.ConfigError(f"{path}: `{key}.uri` is {uri!r}, expected one of {known}")
     return config.parse(KINDS[kind], entry, path, key)
+
+
+def file_names(source: Source, number: int) -> list[str] | None:
+    """What the files of a source, the one of this number in its data set, will be called, without `.jsonl`.
+
+    None where only fetching tells. Raises FetchError.
+    """
+    if source.name is not None:
+        return [source.name]
+    stems = source.stems()
+    return None if stems is None else [f"{number}-{stem}" for stem in stems]
 
 
 def fetch(data: Data, folder: Path, watched: Path) -> None:

@@ -13,9 +13,10 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from minimind import files
+from minimind import files, limits
+from minimind.limits import Limits
 from minimind.sources.source import FetchError
 
 RECORD = "record.json"
@@ -26,10 +27,11 @@ class Pins:
     """What params.yaml says of a file. Raises ValueError unless the digests are digests."""
 
     sha256: str | None = None
-    size: int | None = None  # bytes
+    size: Annotated[int, Limits(1, 10**15)] | None = None  # bytes
     integrity: str | None = None  # as registries write it: <algorithm>-<base64>
 
     def __post_init__(self) -> None:
+        limits.check(self)
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", self.sha256):
             raise ValueError(f"`sha256` is {self.sha256!r}, expected 64 hexadecimal digits")
         if self.integrity is not None:

@@ -1,12 +1,13 @@
 """`file:<path or glob>`: files of records that are on this machine already."""
 
 import glob
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from minimind.sources.downloads import Pins
-from minimind.sources.records import RecordSource
-from minimind.sources.source import FetchError
+from minimind.sources.records import RecordSource, stem
+from minimind.sources.source import AbsentError, FetchError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,23 +33,36 @@ class FileSource(RecordSource):
             self._check(path, watched)
         self.write({path: path.name for path in paths}, destination)
 
+    def stems(self) -> list[str]:
+        """The files' names, without what says how they are packed. Raises FetchError."""
+        return [stem(path.name) for path in self._matches()]
+
+    def heads(self, watched: Path, number: int) -> Iterator[tuple[Path, list[bytes]]]:
+        """Each file with its first records, as lines of our schemas. Raises FetchError."""
+        for path in self._matches():
+            if self.sha256 is None:
+                self._check(path, watched)
+            yield path, self.first(path, path.name, number)
+
     def _matches(self) -> list[Path]:
         # file:///a/b is the long spelling of file:/a/b.
         pattern = self.place.removeprefix("//") if self.place.startswith("///") else self.place
         paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
         paths = [path for path in paths if path.is_file()]
         if not paths:
-            raise FetchError(
+            raise AbsentError(
                 f"{self.uri}: there is no such file. A relative path starts at the root of the repository; "
                 f"`dvc exp run --temp` sees only what git or DVC tracks (`dvc add` the file)"
             )
         return paths
 
     def _check(self, path: Path, watched: Path) -> None:
-        found = Pins(self.sha256).check(path, self.uri, "else put the old file back")
         # DVC follows a link to a file, but not one to a folder.
         inside = path.parent.resolve().is_relative_to(watched.resolve())
-        if self.sha256 is None and not inside:
+        if self.sha256 is None and inside:
+            return
+        found = Pins(self.sha256).check(path, self.uri, "else put the old file back")
+        if self.sha256 is None:
             raise FetchError(
                 f"{self.uri}: DVC would not see {path} change. Move it into {watched}/, or pin it with "
                 f"`sha256: {found}` beside its uri"

@@ -28,6 +28,11 @@ class PackageSource(RecordSource):
 
     suffix: ClassVar[str]  # of the package's archive
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all([self.files, *self.files]):
+            raise ValueError(f"`files` of {self.uri} must be globs such as data/**/*.json, at least one, none empty")
+
     @abstractmethod
     def archive(self) -> Path:
         """The package as it came; one that is there is compared with what is pinned and what it was.

@@ -15,12 +15,19 @@ PACKAGE = "chinese-poetry@2.0.1"  # MIT; how its records look is what `minimind.
 INTEGRITY = "sha512-KtYARvV7CWNtax0na9+Jn6PlhGgSoid7PWyDzXI4KsCEm2odZcqEQyval5koaLygZnM/EQ3lfJ//25K8p3uHNg=="
 
 
-_SHIPPED = NpmSource(uri=f"npm:{PACKAGE}", integrity=INTEGRITY, files=[])
+_SHIPPED = NpmSource(uri=f"npm:{PACKAGE}", integrity=INTEGRITY, files=["**"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoetrySource(GeneratedSource):
     """`count` records of one of the data sets; for `pretrain`, 0 means every poem."""
+
+    names = library.NAMES
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.count == 0 and self.place != "pretrain":
+            raise ValueError(f"count is 0: {self.uri} has to bring some")
 
     @property
     def folder(self) -> Path:

@@ -5,6 +5,7 @@ line that is not JSON, or lacks what the map names, goes on as it is, and the st
 """
 
 import ast
+import contextlib
 import csv
 import gzip
 import io
@@ -58,6 +59,8 @@ class RecordSource(Source):
         super().__post_init__()
         if unknown := set(self.map) - {*_KEYS, *_BESIDE}:
             raise ValueError(f"`map` has {', '.join(sorted(unknown))}, known are {', '.join(_KEYS + _BESIDE)}")
+        if empty := [key for key, place in self.map.items() if not place]:
+            raise ValueError(f"`map.{empty[0]}` is empty: it names a key of the records")
 
     def write(self, paths: Mapping[Path, str], destination: Path) -> None:
         """Write the records of files, each with the name it goes by, as `.jsonl` into `destination`; raises FetchError.
@@ -65,8 +68,7 @@ class RecordSource(Source):
         With the entry's `name` all of them become one file, else each becomes its own.
         """
         for path, name in paths.items():
-            stem = self.name if self.name is not None else _stem(name)
-            target = destination / f"{stem}.jsonl"
+            target = destination / f"{self.name if self.name is not None else stem(name)}.jsonl"
             if self.name is None and target.exists():
                 raise FetchError(
                     f"{self.uri}: it matches two files called {target.name}: give it a `name` to join them"
@@ -77,6 +79,13 @@ class RecordSource(Source):
                 continue
             with target.open("ab") as writer:
                 self._append(path, name, format, packing, writer)
+
+    def first(self, path: Path, name: str, number: int) -> list[bytes]:
+        """The first records of a file, at most so many, as lines of what `write` would write; raises FetchError."""
+        head = _Head(number)
+        with contextlib.suppress(_FullError):
+            self._append(path, name, *self._format(name), head)
+        return head.getvalue().removesuffix(b"\n").split(b"\n")[:number]
 
     def _format(self, name: str) -> tuple[str, str]:
         """Format of a file and how it is packed, by its name: ("jsonl", "gz")."""
@@ -157,6 +166,25 @@ class RecordSource(Source):
         if isinstance(role := renamed.get("role"), str):
             renamed["role"] = _ROLES.get(role, role)
         return renamed
+
+
+class _FullError(Exception):
+    """A `_Head` holds what it was made for."""
+
+
+class _Head(io.BytesIO):
+    """Takes so many lines, and no more."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.missing = number
+
+    def write(self, content: Any) -> int:
+        written = super().write(content)
+        self.missing -= content.count(b"\n")
+        if self.missing <= 0:
+            raise _FullError
+        return written
 
 
 def copy(source: Path, target: Path) -> None:
@@ -282,11 +310,12 @@ READERS: dict[str, Callable[[IO[bytes]], Iterator[object]]] = {
 """Records of each format, one in memory at a time; a line of JSON lines that is no object comes as its bytes."""
 
 
-def _stem(name: str) -> str:
-    stem = Path(name).name
-    while Path(stem).suffix.lstrip(".").lower() in (*FORMATS, *PACKED):
-        stem = Path(stem).stem
-    return stem
+def stem(name: str) -> str:
+    """The name of a file without the suffixes that say its format and how it is packed."""
+    rest = Path(name).name
+    while Path(rest).suffix.lstrip(".").lower() in (*FORMATS, *PACKED):
+        rest = Path(rest).stem
+    return rest
 
 
 def _turns(record: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from minimind.sources import downloads, transfer
+from minimind.sources import downloads, records, transfer
 from minimind.sources.records import RecordSource
 from minimind.sources.source import FetchError
 
@@ -40,6 +40,10 @@ class RemoteSource(RecordSource):
     def file_name(self) -> str:
         """The file's own name."""
         return PurePosixPath(unquote(urlsplit(self.uri).path)).name
+
+    def stems(self) -> list[str]:
+        """The file's name, without what says how it is packed."""
+        return [records.stem(self.file_name)]
 
     @property
     def pins(self) -> downloads.Pins:

@@ -13,6 +13,10 @@ class FetchError(UserError):
     """A source that can't be brought here; the message names it and says the mend."""
 
 
+class AbsentError(FetchError):
+    """A file that should be on this machine and is not."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
     """One entry of a data set in params.yaml. The fields of a kind are the keys that such an entry may have.
@@ -39,6 +43,10 @@ class Source(ABC):
 
     def bring(self) -> None:  # noqa: B027  (not every kind has something to bring)
         """Bring what lies elsewhere to the folder of downloads, and no further. Raises FetchError."""
+
+    def stems(self) -> list[str] | None:
+        """Own names of the files that it will bring, without `.jsonl`; None where only fetching tells."""
+        return None
 
     @abstractmethod
     def fetch(self, destination: Path, watched: Path) -> None:

@@ -4,11 +4,13 @@ These are rules for data that is learned from. They work on messages as they sta
 `chat.Conversation.of` checks them, and leave everything that they do not know as it is.
 """
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterator
 from typing import Any
+
+from minimind import lossless
+from minimind import messages as forms
 
 Message = dict[str, Any]
 
@@ -61,15 +63,15 @@ def one_notation(messages: object) -> tuple[object, int]:
     found: list[object] = []
     converted = 0
     for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        if not isinstance(content, str) or "<tool_" not in content:
+        content = _text(message)
+        if "<tool_" not in content:
             found.append(message)
         elif message.get("role") == "assistant":
-            split = _calls(message)
+            split = _calls(message, content)
             found.append(message if split is None else split)
             converted += split is not None
-        elif message.get("role") in ("user", "tool"):
-            found += _responses(message)
+        elif message.get("role") in ("user", "tool", "function"):
+            found += _responses(message, content)
         else:
             found.append(message)
     return found, converted
@@ -80,25 +82,33 @@ def written_out(messages: list[Message]) -> int:
     return sum("<tool_call>" in message["content"] for message in messages if message["role"] == "assistant")
 
 
-def _calls(message: Message) -> Message | None:
+def _text(message: object) -> str:
+    """What a message says, if it is one and says it in text."""
+    try:
+        content = forms.joined(message.get("content")) if isinstance(message, dict) else None
+    except ValueError:  # which `Conversation.of` names
+        return ""
+    return content if isinstance(content, str) else ""
+
+
+def _calls(message: Message, content: str) -> Message | None:
     """The answer with its written calls as `tool_calls`; None if they are none, or others than it has already."""
-    thought, closed, said = message["content"].rpartition("</think>")
+    thought, closed, said = content.rpartition("</think>")
     before, opened, rest = said.partition("<tool_call>")
-    blocks = list(_whole(_CALL, opened + rest))
-    calls = [_parsed(block) for block in blocks]
+    calls = [_call(_json(block)) for block in _whole(_CALL, opened + rest)]
     if not calls or None in calls:
         return None
-    given = message.get("tool_calls")
+    given = forms.calls(message)
     if isinstance(given, str):
         given = _json(given)
-    if given and [_parsed(json.dumps(call.get("function", call))) for call in given if isinstance(call, dict)] != calls:
+    if given and (not isinstance(given, list) or [_call(one) for one in given] != calls):
         return None
     return {**message, "content": thought + closed + before, "tool_calls": given or calls}
 
 
-def _responses(message: Message) -> list[Message]:
+def _responses(message: Message, content: str) -> list[Message]:
     """A turn that is nothing but results, each as a message of its tool; any other as it is."""
-    texts = list(_whole(_RESPONSE, message["content"]))
+    texts = list(_whole(_RESPONSE, content))
     return [{**message, "role": "tool", "content": text} for text in texts] or [message]
 
 
@@ -109,19 +119,20 @@ def _whole(pattern: re.Pattern[str], text: str) -> Iterator[str]:
         yield from (match[1] for match in matches)
 
 
-def _parsed(text: str) -> Message | None:
-    """A call {"name", "arguments"} from its JSON, None if it is none."""
-    call = _json(text)
+def _call(value: Any) -> Message | None:
+    """A call as {"name", "arguments"}, None if it is none."""
+    call = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         return None
-    arguments = call.get("arguments", call.get("parameters"))
-    if isinstance(arguments, str):
-        arguments = _json(arguments)
+    try:
+        arguments = forms.arguments(call.get("arguments", call.get("parameters")))
+    except ValueError:
+        return None
     return {"name": call["name"], "arguments": arguments} if isinstance(arguments, dict) else None
 
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return lossless.loads(text)
+    except ValueError:
         return None

@@ -5,14 +5,13 @@ so that markers are recognised in the template's own text only; values are put b
 tokenizer that knows no markers. What is learned are the template's `{% generation %}` blocks.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jinja2 import nodes, pass_context
@@ -23,10 +22,16 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
 
-from minimind import encoding, tokenizer
+from minimind import encoding, lossless, sandbox, tokenizer
+from minimind import messages as forms
 from minimind.errors import UserError
-from minimind.tokenizer import SPECIAL_TOKENS
+from minimind.foreign import ForeignTemplate, ForeignTemplateError
+from minimind.tokenizer import CHAT_TEMPLATE, EOS, SPECIAL_TOKENS
 
+Said = TypeVar("Said")
+
+ROLE_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")  # which templates may write
+NO_STOP = -1
 FEW_TEXTS = 64  # fewer are encoded sooner than the faster way is made ready
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -52,7 +57,9 @@ class Conversation:
         """Check messages in MiniMind's or OpenAI's schema and bring them into one form. Raises ConversationError.
 
         A message is {"role", "content", "reasoning_content"?, "tools"? (on a system message), "tool_calls"?}. Tools,
-        tool calls and the calls' arguments may be values or JSON text.
+        tool calls and the calls' arguments may be values or JSON text. Of OpenAI's forms the roles `developer` and
+        `function`, `function_call` and content in parts of text are read too; arguments that are "", null or missing
+        are none.
         """
         if not isinstance(messages, list) or not messages:
             raise ConversationError("the messages are no list, or an empty one")
@@ -60,7 +67,7 @@ class Conversation:
         for number, message in enumerate(messages, 1):
             try:
                 checked.append(_message(message))
-                own_tools = message.get("tools") if message["role"] == "system" else None
+                own_tools = message.get("tools") if checked[-1]["role"] == "system" else None
             except ConversationError as error:
                 raise ConversationError(f"message {number}: {error}") from None
             if own_tools and tools:
@@ -78,10 +85,14 @@ def _message(message: object) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise ConversationError("is no JSON object")
     role = message.get("role")
+    role = forms.ALIASES.get(role, role) if isinstance(role, str) else role
     if role not in ROLES:
         raise ConversationError(f"the role is {role!r}, expected one of {', '.join(ROLES)}")
-    calls = [_call(call) for call in _objects(message.get("tool_calls"), "tool_calls")] if role == "assistant" else []
-    content = message.get("content")
+    calls = [_call(call) for call in _objects(forms.calls(message), "tool_calls")] if role == "assistant" else []
+    try:
+        content = forms.joined(message.get("content"))
+    except ValueError as error:
+        raise ConversationError(str(error)) from None
     if content is None and role == "assistant":
         content = ""
     reasoning = (message.get("reasoning_content") or "") if role == "assistant" else ""
@@ -100,32 +111,36 @@ def _message(message: object) -> dict[str, Any]:
 def _call(call: dict[str, Any]) -> dict[str, Any]:
     function = call.get("function") or call
     name, arguments = (function.get("name"), function.get("arguments")) if isinstance(function, dict) else (None, None)
-    if isinstance(arguments, str):
-        arguments = _parsed(arguments, "arguments of a tool call")
+    try:
+        arguments = forms.arguments(arguments)
+    except ValueError as error:
+        raise ConversationError(f"the arguments of a tool call are not JSON ({error})") from None
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ConversationError("a tool call wants a name and an object of arguments")
+    _writable(arguments, "arguments of a tool call")
     return {"name": name, "arguments": arguments}
 
 
 def _objects(value: object, name: str) -> list[dict[str, Any]]:
     """A list of JSON objects, given as such or as JSON text; nothing is an empty list."""
-    if not value:
+    try:
+        parsed = lossless.loads(value) if isinstance(value, str) and value.strip() else value
+    except ValueError as error:
+        raise ConversationError(f"the {name} are not JSON ({error})") from None
+    if not parsed or (isinstance(parsed, str) and not parsed.strip()):
         return []
-    parsed = _parsed(value, name) if isinstance(value, str) else value
     if not isinstance(parsed, list) or not all(isinstance(entry, dict) for entry in parsed):
         raise ConversationError(f"the {name} are no list of JSON objects")
-    try:
-        _encodable(json.dumps(parsed, ensure_ascii=False))
-    except RecursionError:
-        raise ConversationError(f"the {name} are nested too deeply") from None
+    _writable(parsed, name)
     return parsed
 
 
-def _parsed(text: str, name: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConversationError(f"the {name} are not JSON ({error})") from None
+def _writable(value: object, name: str) -> None:
+    if lossless.depth(value) > lossless.MAX_DEPTH:
+        raise ConversationError(f"the {name} are nested more than {lossless.MAX_DEPTH} levels deep")
+    if not lossless.is_strict(value):
+        raise ConversationError(f"the {name} hold NaN or Infinity, for which JSON has no word")
+    _encodable(lossless.text(value))
 
 
 def _encodable(text: str) -> None:
@@ -165,8 +180,10 @@ class Generation(Extension):
 @pass_context
 def _set_aside(context: Context, value: object) -> str:
     """Stands in for every value that the template prints; the value itself goes into the render's `values`."""
-    values = context["values"]
-    values.append(str(value))
+    values, text = context["values"], str(value)
+    if isinstance(context.environment, sandbox.Environment):
+        context.environment.grow(len(text))
+    values.append(text)
     return f"{VALUE_START}{len(values) - 1}{VALUE_END}"
 
 
@@ -186,20 +203,36 @@ class Environment(ImmutableSandboxedEnvironment):
 _DICT_ATTRIBUTES = frozenset(dir(dict))  # jinja finds these first
 
 
+PROBE: list[dict[str, Any]] = [
+    {"role": "user", "content": ""},
+    {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]},
+    {"role": "tool", "content": ""},
+    {"role": "assistant", "content": "", "reasoning_content": "a"},
+]
+"""What a template is tried with: every marker that it may write, none in a message."""
+
+
 class Template:
-    """A chat template, rendered without transformers. Raises ValueError if its markers stand in expressions."""
+    """A chat template, rendered without transformers.
+
+    Raises ValueError if its markers stand in expressions, and sandbox.FAULTS if it can't be read.
+    """
 
     def __init__(self, source: str):
-        environment = Environment(
+        kind = Environment if source == CHAT_TEMPLATE else sandbox.Environment  # the limits take as long as rendering
+        environment = kind(
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[Generation, "jinja2.ext.loopcontrols"],
             finalize=_set_aside,
         )
-        environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+        environment.filters["tojson"] = lossless.text
         environment.globals["raise_exception"] = _raise
         self.template = environment.from_string(source)
-        if not self.segments(Conversation([{"role": "user", "content": ""}]))[0].special:
+        probes = [self.segments(Conversation(PROBE[:size]), add_generation_prompt=True) for size in (1, len(PROBE))]
+        if not probes[0][0].special or any(
+            CUT.search(text) for probe in probes for text, special, _ in probe if not special
+        ):
             raise ValueError("the chat template writes its markers from expressions: write them as the template's text")
 
     def segments(self, conversation: Conversation, add_generation_prompt: bool = False) -> list[Segment]:
@@ -208,13 +241,16 @@ class Template:
         Raises UserError if some answers are not to be learned and the template does not mark each of them.
         """
         values: list[str] = []
-        skeleton = self.template.render(
-            messages=conversation.messages,
-            tools=conversation.tools,
-            add_generation_prompt=add_generation_prompt,
-            enable_thinking=conversation.enable_thinking,
-            values=values,
-        )
+        try:
+            skeleton = self.template.render(
+                messages=conversation.messages,
+                tools=conversation.tools,
+                add_generation_prompt=add_generation_prompt,
+                enable_thinking=conversation.enable_thinking,
+                values=values,
+            )
+        except sandbox.FAULTS as error:
+            raise ConversationError(f"the chat template can't write it: {sandbox.describe(error)}") from error
         segments: list[Segment] = []
         learn, text = False, ""
         answer = -1  # the one that was begun last
@@ -246,17 +282,42 @@ class Chat:
     """Conversations in the tokens of one model. `folder` holds its tokenizer: `data/tokenizer` or a checkpoint.
 
     Messages and tools are what `Conversation.of` takes; every method raises ConversationError if they are none.
+    Raises UserError for a folder without a chat template, or with one that can't be read.
+
+    why_foreign: why the template is rendered as it is, without masks, so that no model can be trained with it; empty
+    for templates of our kind.
     """
 
     def __init__(self, folder: Path):
-        self.tokenizer = tokenizer.load(folder)
+        self.tokenizer = tokenizer.read(folder)
         self.text_tokenizer = tokenizer.plain(self.tokenizer)
         self.text_tokenizer.post_processor = None  # of an imported tokenizer, it may put a marker before every text
+        self.why_foreign, self.stop = "", EOS
         path = folder / "tokenizer_config.json"
-        source = json.loads(path.read_text(encoding="utf-8")).get("chat_template")
+        described = tokenizer.read_config(folder)
+        source = described.get("chat_template")
         if source is None:
-            raise ValueError(f"{path} has no chat_template: take the folder from the stage tokenizer")
-        self.template = Template(source)
+            raise UserError(f"{path} has no chat_template, by which conversations are written")
+        try:
+            tokenizer.load(folder)
+            self._template = Template(source)
+        except sandbox.FAULTS as error:
+            self.why_foreign = sandbox.describe(error)
+            names = {role: described[role] for role in ROLE_TOKENS if isinstance(described.get(role), str)}
+            try:
+                self._foreign = ForeignTemplate(source, self.tokenizer, names)
+            except ForeignTemplateError as error:
+                raise UserError(f"{path}: {error}") from error
+            end = self._foreign.stop()
+            named = self.tokenizer.token_to_id(names.get("eos_token", ""))
+            self.stop = end if end is not None else NO_STOP if named is None else named
+
+    @property
+    def template(self) -> "Template":
+        """The template that tells markers from text and answers from the rest. Raises UserError if it is foreign."""
+        if self.why_foreign:
+            raise UserError(f"what is to be learned of a conversation can't be told: {self.why_foreign}")
+        return self._template
 
     def render(
         self,
@@ -267,6 +328,8 @@ class Chat:
     ) -> str:
         """The conversation as text, markers included. To encode it, use `encode` or `prompt`, never the text."""
         conversation = Conversation.of(list(messages), tools, enable_thinking)
+        if self.why_foreign:
+            return self._said(self._foreign.render, conversation, add_generation_prompt)
         return "".join(segment.text for segment in self.template.segments(conversation, add_generation_prompt))
 
     def encode(
@@ -280,7 +343,16 @@ class Chat:
     ) -> list[int]:
         """Token ids up to where the next answer begins. `encode` with that answer begins with the same ids."""
         conversation = Conversation.of(list(messages), tools, enable_thinking)
+        if self.why_foreign:
+            return self._said(self._foreign.encode, conversation, True)
         return self._encode([self.template.segments(conversation, add_generation_prompt=True)])[0][0]
+
+    def _said(self, say: Callable[..., Said], conversation: Conversation, add_generation_prompt: bool) -> Said:
+        """What a method of the foreign template makes of a conversation."""
+        try:
+            return say(conversation.messages, conversation.tools, add_generation_prompt, conversation.enable_thinking)
+        except ForeignTemplateError as error:
+            raise ConversationError(str(error)) from error
 
     def encode_batch(self, conversations: Iterable[Conversation]) -> list[tuple[list[int], list[int]]]:
         """`encode` of many conversations."""

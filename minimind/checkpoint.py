@@ -2,9 +2,10 @@
 
     model.safetensors                         fp32 weights
     config.json, generation_config.json       for transformers 4.57 and 5, which read different spellings
-    tokenizer.json, tokenizer_config.json     copied from the tokenizer's folder
+    tokenizer.json, tokenizer_config.json     of the tokenizer's folder; the latter says what the model takes
     modeling_minimind.py                      for mixtures of experts that no class of transformers computes, only
     adapter/                                  what LoRA added to the parent, if that was trained, as peft reads it
+    README.md                                 a short card, for the hub; in no manifest, for it may be edited
     manifest.json                             sha256 of each file, our own model config, the lineage
 
 Equal runs write equal bytes: no clock, no host name, no thread count goes in.
@@ -15,22 +16,28 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from minimind import config, files, modeling
+from minimind import card, config, files, modeling
 from minimind.errors import UserError
-from minimind.model import Decoder, ModelConfig
+from minimind.model import Decoder, ModelConfig, Stack
+from minimind.tokenizer import read, read_config
 
 WEIGHTS = "model.safetensors"
 DISABLED = "disabled.json"
 """In the folder of a stage that was left out: {"reason"}."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TOKENIZER, TOKENIZER_CONFIG = TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+INPUT_NAMES = ("input_ids", "attention_mask")  # without them transformers 4 adds token_type_ids, which fail
+MAX_TABLE = 1 << 29  # numbers in the tables of rotary positions: 2 GiB of them
 LIBRARIES = ("torch", "numpy", "safetensors", "tokenizers")  # what the weights depend on
 
 
@@ -60,11 +67,12 @@ def save(
         files.write_json(partial / "generation_config.json", ids | {"do_sample": False} | dict(generation or {}))
         if "auto_map" in described:
             files.write_text(partial / f"{modeling.NAME}.py", modeling.SOURCE)
-        for name in TOKENIZER_FILES:
-            shutil.copyfile(tokenizer / name, partial / name)
+        shutil.copyfile(tokenizer / TOKENIZER, partial / TOKENIZER)
+        files.write_json(partial / TOKENIZER_CONFIG, tokenizer_config(tokenizer, model.config))
         if more is not None:
             more(partial)
         files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
+        files.write_text(partial / "README.md", card.write("model", model.num_parameters(), lineage))
 
 
 def pass_on(parent: Path, folder: Path, lineage: Mapping[str, object], reason: str) -> None:
@@ -94,11 +102,55 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
     """
     manifest = files.verify_manifest(folder)
     try:
-        model = Decoder(config.parse(ModelConfig, manifest["model"], folder / files.MANIFEST, "model"), dtype)
-        model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        described = config.parse(ModelConfig, manifest.get("model"), folder / files.MANIFEST, "model")
+        weights = read_weights(folder / WEIGHTS)
+        check_fit(described, weights, folder / WEIGHTS)
+        model = Decoder(described, dtype)
+        model.load_state_dict(weights, strict=True)
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{folder} was written by other code, make it anew with `dvc repro`: {error}") from error
     return model
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file, by name. Raises CheckpointError if it is none."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:  # KeyError: a dtype that torch has not
+        raise CheckpointError(f"{path} can't be read as safetensors: {error}") from error
+
+
+def check_fit(described: ModelConfig, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError, naming the first weight that differs, unless the weights are those of such a model.
+
+    However large the description, this takes neither long nor much memory. `path` is where the weights come from.
+    """
+    for key, pattern, wanted in (
+        ("num_hidden_layers", r"model\.layers\.(\d+)\.", described.num_hidden_layers),
+        ("num_experts", r"model\.layers\.\d+\.mlp\.experts\.(\d+)\.", described.num_experts * described.use_moe),
+    ):
+        found = 1 + max((int(match[1]) for name in weights if (match := re.match(pattern, name))), default=-1)
+        if found != wanted:
+            raise CheckpointError(f"{path} has weights of {found} {key[4:]}, and its description says {key} {wanted}")
+    if described.max_position_embeddings * described.head_width > MAX_TABLE:
+        raise CheckpointError(
+            f"{path}: max_position_embeddings is {described.max_position_embeddings:,} in its description, and their "
+            "angles alone would take gigabytes: lower it to what the model was trained on"
+        )
+    with torch.device("meta"):
+        shapes = {f"model.{name}": tensor.shape for name, tensor in Stack(described).state_dict().items()}
+    if not described.tie_word_embeddings:
+        shapes["lm_head.weight"] = torch.Size((described.vocab_size, described.hidden_size))
+    for name in sorted(shapes.keys() | weights.keys()):
+        if name not in weights:
+            raise CheckpointError(f"{path} has no weight {name}, which a model of its description has")
+        if name not in shapes:
+            raise CheckpointError(f"{path} has a weight {name} that our model has no place for")
+        if weights[name].shape != shapes[name]:
+            differing = [tuple(shape) for shape in (weights[name].shape, shapes[name])]
+            raise CheckpointError(
+                f"{path}: {name} has the shape {differing[0]}, and its description says {differing[1]}"
+            )
 
 
 def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str, Any]:
@@ -113,13 +165,20 @@ def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str,
         raise config.ConfigError(f"dvc.yaml: no stage `{stage}`: the code of a checkpoint is listed there")
     code = sorted(dep for dep in declaration["deps"] if dep.endswith((".py", ".c")))
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    ancestor = card.base(_lineage_of(inputs["parent"])) if "parent" in inputs else None
     return {
         "stage": stage,
+        **({} if ancestor is None else {"base": ancestor}),
         "inputs": {role: digest(path) for role, path in sorted(inputs.items())},
         "params": {} if params is None else dataclasses.asdict(params),  # type: ignore[call-overload]
         "code": {name: files.sha256(Path(name)) for name in code},
         "versions": {"python": platform.python_version(), **versions},
     }
+
+
+def _lineage_of(folder: Path) -> dict[str, Any]:
+    """The lineage in the manifest of a checkpoint, empty where there is none."""
+    return dict(files.read_manifest(folder).get("lineage", {})) if (folder / files.MANIFEST).is_file() else {}
 
 
 def digest(path: Path) -> str:
@@ -195,8 +254,26 @@ def huggingface_config(model: ModelConfig) -> dict[str, Any]:
     }
 
 
+def tokenizer_config(tokenizer: Path, model: ModelConfig) -> dict[str, Any]:
+    """tokenizer_config.json of a tokenizer's folder, with the names and the number of what `model` takes."""
+    described = files.read_json(tokenizer / TOKENIZER_CONFIG)
+    taken = {"model_input_names": list(INPUT_NAMES), "model_max_length": model.max_position_embeddings}
+    return described | taken
+
+
 def special_ids(tokenizer: Path) -> dict[str, int]:
     """`bos_token_id`, `eos_token_id` and `pad_token_id` of the tokenizer in this folder, as far as it has them."""
-    names = files.read_json(tokenizer / "tokenizer_config.json")
-    ids = {entry["content"]: entry["id"] for entry in files.read_json(tokenizer / "tokenizer.json")["added_tokens"]}
-    return {f"{role}_id": ids[names[role]] for role in ("bos_token", "eos_token", "pad_token") if names.get(role)}
+    names = read_config(tokenizer)
+    known = read(tokenizer)
+    ids = {}
+    for role in ("bos_token", "eos_token", "pad_token"):
+        if not (token := names.get(role)):
+            continue
+        number = known.token_to_id(token) if isinstance(token, str) else None
+        if number is None:
+            raise CheckpointError(
+                f"{tokenizer / 'tokenizer_config.json'}: {role} is {token!r}, which tokenizer.json has no "
+                "token for: correct it, or leave it out"
+            )
+        ids[f"{role}_id"] = number
+    return ids

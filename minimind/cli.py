@@ -1,8 +1,10 @@
 """The command `minimind`."""
 
 import argparse
+import contextlib
 import difflib
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,6 +14,8 @@ from minimind import config, declarations, files
 
 PLACED = Path(".profile")
 """What `minimind profile` put in place last: git-ignored, and safe to delete."""
+
+INTERRUPTED, BROKEN_PIPE = 130, 141  # as shells count them: 128 and the signal's number
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--rope-scaling", default="", metavar="FACTOR:LENGTH",
         help="reach FACTOR times as far as the LENGTH in tokens that the model was trained on (YaRN)",
     )  # fmt: skip
+    command.add_argument(
+        "--transcript", action="store_true", help="write who says what also where the output is no terminal"
+    )
     command.set_defaults(run=chat)
 
     command = commands.add_parser(
@@ -73,6 +80,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     command = commands.add_parser("estimate", help="how long `dvc repro` will take here, stage by stage")
     command.set_defaults(run=lambda options: foresee())
+
+    command = commands.add_parser("ui", help="MLflow's page over all runs, at an address that shows them")
+    command.add_argument("--port", type=int, default=5000, help="where it answers")
+    command.set_defaults(run=lambda options: ui(options.port))
 
     command = commands.add_parser("fetch", help="download the sources of params.yaml, or check what was fetched")
     command.add_argument(
@@ -110,11 +121,26 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument(
         "--tokenizer", type=Path, metavar="FOLDER", help="refuse the model unless its tokenizer is this one"
     )
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="of a *.pth, what neither names nor shapes tell, for example num_experts_per_tok=2",
+    )  # fmt: skip
+    command.add_argument(
+        "--reference", type=Path, metavar="CHECKOUT", help="of MiniMind: compare a *.pth with its own class there"
+    )
     command.set_defaults(run=adopt)
 
     options = parser.parse_args(arguments)
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has had enough
+        with contextlib.suppress(OSError):  # what is left of it goes nowhere, or Python complains at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return INTERRUPTED
     except (ValueError, OSError) as error:
         print(f"minimind: {error}", file=sys.stderr)
         return 1
@@ -214,7 +240,7 @@ def chat(options: argparse.Namespace) -> None:
 
     sampling = Sampling(options.max_new_tokens, options.temperature, options.top_k, options.top_p, seed=options.seed)
     scaling = talk.scaling(options.rope_scaling) if options.rope_scaling else None
-    talk.main(options.name, options.prompts, sampling, options.system, options.tools, scaling)
+    talk.main(options.name, options.prompts, sampling, options.system, options.tools, scaling, options.transcript)
 
 
 def export(options: argparse.Namespace) -> None:
@@ -248,6 +274,13 @@ def doctor(options: argparse.Namespace) -> None:
     # What counts is when the command was typed.
     for line in doctor.report(seconds=options.seconds, more=doctor.MORE_SECONDS - machine.age()):
         print(line, flush=True)
+
+
+def ui(port: int) -> None:
+    """Serve MLflow's page until Ctrl-C. Raises UserError."""
+    from minimind import dashboard
+
+    dashboard.main(port)
 
 
 def foresee() -> None:

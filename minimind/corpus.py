@@ -6,7 +6,6 @@ Reading streams: one line is in memory at a time, and an endless line is cut off
 """
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,15 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import orjson
 from tokenizers import Tokenizer
 
-from minimind import answers
+from minimind import answers, lossless
 from minimind.chat import Conversation, ConversationError, Template
 
 SHARD_BYTES = 1 << 22  # of a file, worked on at once; a change moves documents to other rows
 MAX_LINE_BYTES = 1 << 24
 EXCERPT_LENGTH = 200
+BLANK = "blank"  # reason of a line that holds nothing: it is counted, and neither good nor bad
 
 
 class LineError(ValueError):
@@ -239,11 +238,13 @@ def compression(tokenizer: Tokenizer, documents: Iterable[list[str]]) -> dict[st
 
 
 def _record(line: bytes, num_bytes: int) -> dict[str, Any]:
+    if lossless.is_blank(line) and num_bytes == len(line):
+        raise LineError(BLANK)
     if num_bytes > MAX_LINE_BYTES:
         raise LineError("too long", f"{num_bytes} bytes on one line, at most {MAX_LINE_BYTES} are read")
     try:
-        record = orjson.loads(line)  # nearly every line; what follows finds out what is wrong with the others
-    except orjson.JSONDecodeError:
+        record = lossless.loads(line)  # nearly every line; what follows finds out what is wrong with the others
+    except ValueError:
         record = _mended(line)
     if not isinstance(record, dict):
         raise LineError("wrong type", f"the line is {type(record).__name__}, expected an object")
@@ -256,11 +257,9 @@ def _mended(line: bytes) -> object:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise LineError("not UTF-8", str(error)) from None
-    if not text.strip():
-        raise LineError("empty", "a blank line")
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        return lossless.loads(text)
+    except ValueError as error:
         raise LineError("not JSON", str(error)) from None
 
 
@@ -290,8 +289,5 @@ def _conversation(record: dict[str, Any], key: str) -> tuple[Conversation, list[
     return conversation, reasons, [answers.CONVERTED] * converted + [answers.WRITTEN_OUT] * left
 
 
-_write_canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
-
-
 def _canonical(messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-    return _write_canonical([messages, tools])
+    return lossless.text([messages, tools], sort_keys=True)

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from minimind.errors import UserError
@@ -81,14 +81,24 @@ def read_json(path: Path) -> Any:
     """The JSON value in the file `path`. Raises CorruptError."""
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptError(f"{path} is not JSON ({error}): {_mend(path)}") from None
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in the file `path`. Raises CorruptError."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise CorruptError(f"{path} is no JSON object: {_mend(path)}")
+    return value
+
+
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file of our own making, whole in memory. Raises CorruptError naming the line."""
+    """The objects of a JSON-lines file but for its blank lines, whole in memory. Raises CorruptError with the line."""
     records = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
         except ValueError as error:
@@ -124,11 +134,22 @@ def write_manifest(
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of `folder`, whose files are not looked at. Raises CorruptError."""
     path = folder / MANIFEST
+    if not folder.is_dir():
+        raise CorruptError(
+            f"there is no folder {folder}: `dvc repro` makes what belongs to the pipeline, `dvc pull` fetches it where "
+            "someone has pushed it"
+        )
     if not path.is_file():
         raise CorruptError(f"{path} is missing, so {folder} can't be checked: {_mend(folder)}")
     manifest = read_json(path)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise CorruptError(f"{path} is no manifest: {_mend(folder)}")
+    for name, entry in manifest["files"].items():
+        known = entry if isinstance(entry, dict) else {}
+        if type(known.get("bytes")) is not int or not isinstance(known.get("sha256"), str):
+            raise CorruptError(f"{path} does not say `bytes` and `sha256` of {name}: {_mend(folder)}")
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise CorruptError(f"{path} names {name}, which is not in its folder: {_mend(folder)}")
     return manifest
 
 

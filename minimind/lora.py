@@ -91,6 +91,7 @@ class Adapter:
 
     config: LoraConfig
     matrices: dict[str, tuple[Tensor, Tensor]]
+    base: str  # the folder of the model that it belongs to, as seen from the repository
 
     def write(self, folder: Path) -> None:
         """Into the folder `adapter` in a checkpoint's, as peft's `PeftModel.from_pretrained(parent, …)` reads it.
@@ -110,17 +111,17 @@ class Adapter:
             tensors[f"base_model.model.{name}.lora_B.weight"] = b
         save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
         described: dict[str, Any] = {
-            "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": None, "inference_mode": True,
+            "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": self.base, "inference_mode": True,
             "r": self.config.rank, "lora_alpha": self.config.alpha, "target_modules": self.config.targets.split(),
             "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False,
         }  # fmt: skip
         files.write_json(folder / "adapter_config.json", described)
 
 
-def merge(model: nn.Module, config: LoraConfig) -> Callable[[Path], None] | None:
+def merge(model: nn.Module, config: LoraConfig, base: Path) -> Callable[[Path], None] | None:
     """Add the products to their matrices, in place, so that the model is a plain one again.
 
-    Returns `Adapter.write`, if there are any.
+    `base` is the folder of the model as it was. Returns `Adapter.write`, if there are any.
     """
     if config.rank == 0:
         return None
@@ -130,7 +131,7 @@ def merge(model: nn.Module, config: LoraConfig) -> Callable[[Path], None] | None
         matrices[name] = update.A.detach().cpu(), update.B.detach().cpu()
         parametrize.remove_parametrizations(linear, "weight", leave_parametrized=True)
     model.requires_grad_(True)
-    return Adapter(config, matrices).write
+    return Adapter(config, matrices, base.as_posix()).write
 
 
 def _targets(model: nn.Module, config: LoraConfig) -> list[tuple[str, nn.Linear]]:

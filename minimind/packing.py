@@ -15,21 +15,20 @@ The work is done in shards of the files (`shards`), on any pool of workers; here
 and the documents that they leave over into common rows. What is in memory is one shard and the rows still open.
 """
 
-import hashlib
 import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import orjson
 
-from minimind import declarations, files, limits, mixture, pointless, process, shards
+from minimind import corpus, files, limits, mixture, pointless, shards
+from minimind import scratch as scratches
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
 from minimind.limits import Limits, Share
@@ -40,8 +39,6 @@ from minimind.rows import MAX_ROW_LENGTH, RowWriter
 from minimind.shards import SPLITS, TRUNCATED, Documents, Recipe, Shard
 
 NUM_EXAMPLES = 3  # bad lines quoted when a stage fails
-KEPT = 1  # unfinished runs with other settings whose shards are kept
-_claimed: set[Path] = set()  # folders of shards that this process holds
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ def pack(
     sources = sorted(raw.glob("*.jsonl"))
     portions = config.mixture.of(raw.name, [path.stem for path in sources])
     recipe = Recipe(tokenizer.resolve(), config.max_seq_len, config.validation_share, config.thinking_off_share)
-    folder = _claim(scratch.resolve() / raw.name, _key(recipe, sources))
+    folder = scratches.claim(scratch.resolve() / raw.name, _key(recipe, sources))
     work = [shard for path in sources for shard in shards.cut(path.resolve(), folder, recipe)]
     tokens = Counter({path.stem: 1 for path in sources})  # matter only where there are weights
     if any(portion.weight for portion in portions.values()):
@@ -129,7 +126,7 @@ def pack(
     with merge:
         for shard, result in zip(work, _watched(pool, shards.pack_shard, tasks, work, raw.name), strict=True):
             merge.add(shard, *shards.load(result))
-        merge.quarantine.close(raw.name, merge.lines.total(), config, kept)
+        merge.quarantine.close(raw.name, merge.lines.total() - merge.blank, config, kept)
         if sources:
             merge.check(raw.name)
     statistics = merge.statistics(epochs)
@@ -149,31 +146,13 @@ def _watched(pool: Pool, function: Any, tasks: Sequence[Any], work: Sequence[Sha
 
 def _key(recipe: Recipe, sources: Sequence[Path]) -> str:
     """Digest of all that the results of shards depend on: files, recipe, tokenizer, code."""
-    code = Path(shards.__file__)
-    root = code.parents[1]
-    read = [root / name for name in declarations.closure(code, root)]
-    read += [recipe.tokenizer / name for name in ("tokenizer.json", "tokenizer_config.json")]
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
-    task = [stats, str(recipe), version("tokenizers"), version("tiktoken"), [files.sha256(path) for path in read]]
-    return hashlib.sha256(json.dumps(task).encode()).hexdigest()[:32]
-
-
-def _claim(base: Path, key: str) -> Path:
-    """The folder for this key, held by this process; of the others that nobody holds the newest KEPT stay."""
-    others = [path for path in base.iterdir() if path.name != key] if base.is_dir() else []
-    unheld = [path for path in others if not process.locked(path / "lock")]
-    for other in sorted(unheld, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT:]:
-        shutil.rmtree(other, ignore_errors=True)  # another process may be at it too
-    process.lock(base / key / "lock")
-    _claimed.add(base / key)
-    return base / key
+    read = [recipe.tokenizer / name for name in ("tokenizer.json", "tokenizer_config.json")]
+    return scratches.key(str(recipe), sources, read, Path(shards.__file__), ("tokenizers", "tiktoken"))
 
 
 def forget(scratch: Path, data_set: str) -> None:
     """Remove the shards of a data set that this process has left in `scratch`; those of other processes stay."""
-    for folder in [folder for folder in _claimed if folder.parent == scratch.resolve() / data_set]:
-        shutil.rmtree(folder)
-        _claimed.remove(folder)
+    scratches.forget(scratch.resolve() / data_set)
 
 
 class Merge:
@@ -185,7 +164,8 @@ class Merge:
         self.quarantine = Quarantine(out / "quarantine.jsonl")
         self.writers = {split: RowWriter(out / f"{split}.arrow", self.row_length, vocab_size) for split in SPLITS}
         self.fits = {split: BestFit(writer) for split, writer in self.writers.items()}
-        self.lines: Counter[str] = Counter()  # by file
+        self.lines: Counter[str] = Counter()  # by file, blank ones among them
+        self.blank = 0
         self.tallies: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.sources: dict[str, Counter[str]] = {}  # what is trained on, by source
         self.answers: Counter[str] = Counter()  # by what was noted of them
@@ -195,6 +175,9 @@ class Merge:
         """Take in what `shards.pack_shard` made of the next shard."""
         name = shard.path.name
         for entry in notes["bad"]:
+            if entry["reason"] == corpus.BLANK:
+                self.blank += 1
+                continue
             self.quarantine.add({**entry, "line": entry["line"] + self.lines[name]})
         self.lines[name] += notes["lines"]
         self.answers.update(notes["answers"])
@@ -258,6 +241,7 @@ class Merge:
         total = max(1, self.tallies["train"]["tokens"])
         return {
             "lines": self.lines.total(),
+            "blank": self.blank,
             "quarantined": self.quarantine.reasons.total(),
             "quarantined_because": dict(sorted(self.quarantine.reasons.items())),
             "answers": dict(sorted(self.answers.items())),

@@ -13,8 +13,10 @@ from markupsafe import Markup
 
 from minimind import loads, plots
 from minimind.families import FAMILIES, LOWER_IS_BETTER
+from minimind.markdown import HELD_OUT
 from minimind.report import (
     CHECKPOINTS,
+    FEW,
     Change,
     Comparison,
     Curve,
@@ -23,7 +25,8 @@ from minimind.report import (
     p_value,
     signed,
 )
-from minimind.template import PAGE, STYLE
+from minimind.style import STYLE
+from minimind.template import PAGE
 
 MAX_CHARACTERS = 700  # of one answer; what is cut is counted
 MAX_NAMED = 4  # families named on a card
@@ -85,8 +88,11 @@ def html(report: Report) -> str:
         languages=LANGUAGES,
         lower_is_better=LOWER_IS_BETTER,
         max_named=MAX_NAMED,
-        split=", ".join(sorted({one.split for one in report.evaluations})),
+        split=", ".join(sorted({one.split for one in report.evaluations if one.scores})),
+        few=FEW,
+        held_out=HELD_OUT,
         num_answers=max((len(one.correct) for one in report.evaluations), default=0),
+        num_scored=sum(bool(one.scores) for one in report.evaluations),
         score_axis=Markup(plots.axis(["0", "25", "50", "75", "100"])),
         strips={family: strip(report, family) for family in report.families},
         changes={one.checkpoint: parent_changes(report, one.checkpoint) for one in report.evaluations},

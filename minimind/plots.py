@@ -13,6 +13,7 @@ from html import escape
 
 WIDTH, HEIGHT = 290, 172  # of a box, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 38, 40, 8, 22  # margins of a box, for ticks and for the values at the ends of lines
+CHARACTER = 6.2  # width of a digit of a tick's label
 NARROW = 4  # below this ratio of largest to smallest a logarithmic scale would say no more than a linear one
 DODGE = 11  # pixels from one interval of a strip to the next
 
@@ -51,21 +52,24 @@ def lines(title: str, series: Sequence[Line], logarithmic: bool = False) -> str:
     high = max(y for line in series for _, y in line.points)
     furthest = max(x for line in series for x, _ in line.points) or 1.0
     y_ticks = logarithmic_ticks(low, high) if logarithmic else ticks(low, high, 5)
+    y_labels = labels(y_ticks)
+    left = max(LEFT, 12 + CHARACTER * max(map(len, y_labels)))
     scale = math.log if logarithmic else float
     bottom, top = scale(min(low, y_ticks[0])), scale(max(high, y_ticks[-1]))
 
     def place(x: float, y: float) -> tuple[float, float]:
         across, up = x / furthest, (scale(y) - bottom) / ((top - bottom) or 1.0)
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+        return left + across * (WIDTH - left - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
     parts = []
-    for value in y_ticks:
+    for value, label in zip(y_ticks, y_labels, strict=True):
         _, y = place(0, value)
-        parts.append(_tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
-        parts.append(_text(number(value), LEFT - 6, y + 4, "tick end"))
-    for value in (tick for tick in ticks(0, furthest, 5) if tick <= furthest):
+        parts.append(_tag("line", x1=left, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
+        parts.append(_text(label, left - 6, y + 4, "tick end"))
+    x_ticks = [tick for tick in ticks(0, furthest, 5) if tick <= furthest]
+    for value, label in zip(x_ticks, labels(x_ticks), strict=True):
         x, _ = place(value, y_ticks[0])
-        parts.append(_text(number(value), x, HEIGHT - 5, "tick middle"))
+        parts.append(_text(label, x, HEIGHT - 5, "tick middle"))
     ends = _apart([place(*line.points[-1])[1] for line in series], 12, TOP, HEIGHT - BOTTOM)
     for line, end in zip(series, ends, strict=True):
         places = [place(*point) for point in line.points]
@@ -95,10 +99,10 @@ def histogram(title: str, bars: Sequence[tuple[str, int]], ink: str) -> str:
     width = (WIDTH - LEFT - right) / len(bars)
     every = math.ceil(len(bars) / 9)  # labels that fit side by side
     parts = []
-    for value in y_ticks:
+    for value, name in zip(y_ticks, labels(y_ticks), strict=True):
         y = HEIGHT - BOTTOM - value / y_ticks[-1] * (HEIGHT - TOP - BOTTOM)
         parts.append(_tag("line", x1=LEFT, x2=WIDTH - right, y1=y, y2=y, class_="grid"))
-        parts.append(_text(number(value), LEFT - 6, y + 4, "tick end"))
+        parts.append(_text(name, LEFT - 6, y + 4, "tick end"))
     for i, (label, count) in enumerate(bars):
         height = count / y_ticks[-1] * (HEIGHT - TOP - BOTTOM)
         x, y = LEFT + i * width, HEIGHT - BOTTOM - height
@@ -206,16 +210,25 @@ def logarithmic_ticks(low: float, high: float) -> list[float]:
     return [value for value in values if low <= value <= high] or [low]
 
 
-def number(value: float) -> str:
-    """Three digits are enough for a picture: 0.0312, 1.53, 2.4k, 9.83M, 1e-5."""
+def labels(values: Sequence[float]) -> list[str]:
+    """Every value as text, with as many digits as it takes to tell them apart, three or more."""
+    for digits in range(3, 13):
+        texts = [number(value, digits) for value in values]
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Three digits are enough for a picture, unless that makes two numbers one: 0.0312, 1.53, 2.4k, 9.83M, 1e-5."""
     size = abs(value)
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if size >= unit * 0.9995:
-            return f"{value / unit:.3g}{name}"
+        if size >= unit * (1 - 0.5 * 10**-digits):
+            return f"{value / unit:.{digits}g}{name}"
     if 0 < size < 1e-3:
-        mantissa, exponent = f"{value:.2e}".split("e")
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{value:.3g}"
+    return f"{value:.{digits}g}"
 
 
 def percent(share: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from minimind import config, corpus, prompts, schedule, score, train
+from minimind import benchmark, config, corpus, prompts, schedule, train
 from minimind.chat import ConversationError
 from minimind.cleaning.settings import CleanConfig
 from minimind.config import ConfigError, Runtime
@@ -148,7 +148,7 @@ def _check_data(values: Values, path: Path) -> list[str]:
             key = f"data.{data_set}[{number}]"
             source = collection.parse(entry, key, path)
             try:
-                found = collection.file_names(source, number)
+                found = collection.file_names(source, number, data_set)
                 _check_records(source, data_set)
             except AbsentError as error:
                 absent.append(f"`{key}`: {error}")
@@ -189,7 +189,7 @@ def _check_records(source: Source, data_set: str) -> None:
             source.fetch(folder, OWN)
             for file in sorted(folder.iterdir()):
                 try:
-                    score.read(folder, file.stem)
+                    benchmark.read(folder, file.stem)
                 except UserError as error:
                     raise UserError(str(error).replace(f"{folder}/", "")) from error
             return

@@ -1,13 +1,12 @@
 """What a teacher is asked: lines of JSON in, prompts or what is wrong with them out; and how many may be wrong."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minimind import answers, verify
+from minimind import answers, lossless, specification, verify
 from minimind.chat import Conversation, ConversationError
 from minimind.errors import UserError
 
@@ -35,7 +34,7 @@ class Prompt:
 
 
 def read(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError]]:
-    """Every line of the `.jsonl` files of `folder`, in order, with its place ("file:line").
+    """Every line of the `.jsonl` files of `folder` that is not blank, in order, with its place ("file:line").
 
     A line is {"messages" or "conversations": [message, …], "tools"?, "verify"?, "family"?}; answers that end the
     messages are left out, since MiniMind's prompts come with one. A `verify` without a kind and a `family` that is no
@@ -44,11 +43,13 @@ def read(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError]]:
     for path in sorted(folder.glob("*.jsonl")):
         with path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
+                if lossless.is_blank(line):
+                    continue
                 try:
-                    yield f"{path.name}:{number}", _prompt(json.loads(line))
+                    yield f"{path.name}:{number}", _prompt(lossless.loads(line.removeprefix(b"\xef\xbb\xbf")))
                 except ConversationError as error:
                     yield f"{path.name}:{number}", error
-                except (ValueError, RecursionError) as error:
+                except ValueError as error:
                     yield f"{path.name}:{number}", ConversationError(f"is not JSON ({error})")
 
 
@@ -66,10 +67,11 @@ def _prompt(record: object) -> Prompt:
         spec = None
     while messages and isinstance(messages[-1], dict) and messages[-1].get("role") == "assistant":
         messages = messages[:-1]
-    try:
-        judge(spec, "an answer", finished=True)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ConversationError(f"`verify` can't be used ({error!r})") from None
+    if spec is not None:
+        try:
+            specification.check(spec)
+        except ValueError as error:
+            raise ConversationError(f"`verify` can't be used ({error})") from None
     messages, _ = answers.one_notation(messages)
     conversation = Conversation.of(messages, record.get("tools"))
     if not any(str(message["content"]).strip() for message in conversation.messages):

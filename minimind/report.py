@@ -4,18 +4,19 @@
 """
 
 import csv
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from minimind import files, loads, statistics
+from minimind import files, loads, samples, statistics
 from minimind.errors import UserError
 from minimind.families import LOWER_IS_BETTER, in_order
 from minimind.plots import percent
+from minimind.provenance import Provenance
+from minimind.samples import Answer, Sample
 
+FEW = 30  # items; with fewer a share is anything
 ALPHA = 0.05  # per comparison, over all its families together
 
 # Checkpoint, what it is compared with, and why that one. The first of a checkpoint counts as its parent.
@@ -47,16 +48,40 @@ class Score:
     high: float
 
 
+class Place(NamedTuple):
+    """Where held-out documents come from."""
+
+    data_set: str
+    source: str
+    language: str
+
+
+class Figures(NamedTuple):
+    """Bits per byte of held-out documents, the bytes that were predicted, and how many documents they are."""
+
+    bits_per_byte: float
+    bytes: int
+    documents: int
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """One checkpoint on one split of the benchmark. `items` and `outputs` by (family, id)."""
+    """One checkpoint on one split of the benchmark. `correct` and `answers` by (family, id)."""
 
     checkpoint: str
     split: str
     scores: dict[str, Score]
     correct: dict[tuple[str, str], bool]
-    outputs: dict[tuple[str, str], str]
-    reason: str = ""  # why there are no scores
+    answers: dict[tuple[str, str], Answer]
+    held_out: dict[Place, Figures] = field(default_factory=dict)
+    parameters: int = 0
+    digest: str = ""
+    reason: str = ""  # why it was not trained
+
+    @property
+    def num_cut(self) -> int:
+        """Answers that reached the limit of tokens."""
+        return sum(answer.cut for answer in self.answers.values())
 
 
 @dataclass(frozen=True)
@@ -116,17 +141,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One item of the benchmark and each checkpoint's answer: checkpoint → (correct, output)."""
-
-    family: str
-    id: str
-    language: str
-    messages: list[tuple[str, str]]  # (role, text)
-    answers: dict[str, tuple[bool, str]]
-
-
-@dataclass(frozen=True)
 class Report:
     """All that is to be shown."""
 
@@ -136,12 +150,23 @@ class Report:
     tokenizer: dict[str, Any]
     packing: dict[str, Any]
     samples: list[Sample]
+    provenance: Provenance
     notes: list[str] = field(default_factory=list)  # whether the data was decontaminated; what is missing, and why
 
     @property
     def families(self) -> list[str]:
         """Every family that any checkpoint was scored on: those known here in their order, then others."""
         return in_order(family for evaluation in self.evaluations for family in evaluation.scores)
+
+    @property
+    def places(self) -> list[Place]:
+        """Wherever held-out documents of any checkpoint come from."""
+        return list(dict.fromkeys(place for one in self.evaluations for place in one.held_out))
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether there was a benchmark."""
+        return any(one.scores for one in self.evaluations)
 
     def evaluation(self, checkpoint: str) -> Evaluation | None:
         """The evaluation of a checkpoint, if there is one."""
@@ -152,7 +177,10 @@ class Report:
         return next((one for one in self.comparisons if one.after == checkpoint), None)
 
 
-def read(benchmark: Path, cleaning: Path, tokenizer: Path, packing: Path, curves: Path, evaluations: Path) -> Report:
+def read(
+    provenance: Provenance, benchmark: Path, cleaning: Path, tokenizer: Path, packing: Path, curves: Path,
+    evaluations: Path,
+) -> Report:  # fmt: skip
     """Read all metrics: the folder of the benchmark, two files, the folders of packed rows, curves and evaluations.
 
     Raises ReportError or files.CorruptError.
@@ -160,36 +188,61 @@ def read(benchmark: Path, cleaning: Path, tokenizer: Path, packing: Path, curves
     read_evaluations = [read_evaluation(path) for path in sorted(evaluations.glob("*.json"))]
     if not read_evaluations:
         raise ReportError(f"{evaluations} holds no evaluation: run `dvc repro evaluate`")
-    scored = _by_checkpoint({one.checkpoint: one for one in read_evaluations if one.scores})
-    splits = {one.split for one in scored}
+    shown = _by_checkpoint({one.checkpoint: one for one in read_evaluations if one.scores or one.held_out})
+    by_name = {one.checkpoint: one for one in shown if one.scores}
+    splits = {one.split for one in by_name.values()}
     if len(splits) > 1:
         raise ReportError(f"{evaluations} mixes the splits {', '.join(sorted(splits))}: run `dvc repro` again")
     notes = [files.read_json(cleaning)["decontaminated"]["note"]]
+    if not by_name:
+        notes.append("There is no benchmark, so there are no scores: data.benchmark in params.yaml names one.")
+    notes += _few(by_name.values())
     notes += [
-        f"{one.checkpoint} has no scores: {one.reason or 'it was not trained in this run'}."
+        f"{one.checkpoint} was not trained in this run, so it has no scores{': ' * bool(one.reason)}{one.reason}."
         for one in read_evaluations
-        if not one.scores
+        if not one.digest and not one.scores
     ]
-    by_name = {one.checkpoint: one for one in scored}
     comparisons = []
     for after, before, reason in COMPARISONS:
         if after in by_name and before in by_name:
             comparisons.append(compare(by_name[before], by_name[after], reason))
         elif after in by_name:
             notes.append(f"{after} can't be compared with {before}, {reason}: there are no scores of {before}.")
+    notes += [
+        f"{one.num_cut:,} of {len(one.answers):,} answers of {one.checkpoint} were cut off at evaluate.max_new_tokens, "
+        "which makes them wrong."
+        for one in by_name.values()
+        if one.num_cut
+    ]
     read_curves = {path.stem: read_curve(path) for path in sorted(curves.glob("*.tsv"))}
     for name, curve in read_curves.items():
         last = {column: curve.columns[column][-1][1] for column in loads.loads(curve.columns)}
         notes += [f"{expert} of {name} is dead: hardly any token visits it." for expert in loads.dead(last)]
+    first = next(iter(by_name.values()), None)
+    families = in_order(name for name in first.scores if name not in LOWER_IS_BETTER) if first else []
+    answers = {name: one.answers for name, one in by_name.items()}
     return Report(
-        evaluations=scored,
+        evaluations=shown,
         comparisons=comparisons,
         curves=[curve for curve in _by_checkpoint(read_curves) if curve.columns],
         tokenizer=files.read_json(tokenizer),
         packing={path.parent.name: files.read_json(path) for path in sorted(packing.glob("*/statistics.json"))},
-        samples=choose_samples(scored, read_items(benchmark)),
+        samples=samples.choose(families, answers, samples.read_items(benchmark)),
+        provenance=provenance,
         notes=notes,
     )
+
+
+def _few(evaluations: Iterable[Evaluation]) -> list[str]:
+    """What is to be said of families that are too small to say anything."""
+    counts = {family: score.n for one in evaluations for family, score in one.scores.items()}
+    few = [family for family in in_order(counts) if counts[family] < FEW]
+    if not few:
+        return []
+    if len(few) == len(counts):
+        return [f"The scores mean nothing: no family has {FEW} items. They show that the pipeline works, no more."]
+    names = ", ".join(f"{family} ({counts[family]})" for family in few)
+    return [f"The scores mean nothing where n is below {FEW}: {names}."]
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -202,7 +255,16 @@ def read_evaluation(path: Path) -> Evaluation:
     path_of_items = path.with_suffix(".items.jsonl")
     records = files.read_jsonl(path_of_items) if scores else []
     correct = {(record["family"], record["id"]): bool(record["correct"]) for record in records}
-    outputs = {(record["family"], record["id"]): record["output"] for record in records}
+    answers = {
+        (record["family"], record["id"]): Answer(bool(record["correct"]), record["output"], record.get("cut", False))
+        for record in records
+    }
+    held_out = {
+        Place(data_set, source, language): Figures(**figures)
+        for data_set, sources in document.get("held_out", {}).items()
+        for source, languages in sources.items()
+        for language, figures in languages.items()
+    }
     for family, score in scores.items():
         values = [value for (name, _), value in correct.items() if name == family]
         if len(values) != score.n or round(score.share * score.n) != sum(values):
@@ -210,7 +272,10 @@ def read_evaluation(path: Path) -> Evaluation:
                 f"{path} says {percent(score.share)} of {score.n} items of {family}, {path_of_items.name} has "
                 f"{sum(values)} of {len(values)}: run `dvc repro -f evaluate@{path.stem}`"
             )
-    return Evaluation(document["checkpoint"], document["split"], scores, correct, outputs, document.get("reason", ""))
+    return Evaluation(
+        document["checkpoint"], document["split"], scores, correct, answers, held_out,
+        document.get("parameters", 0), document.get("digest", ""), document.get("reason", ""),
+    )  # fmt: skip
 
 
 def read_curve(path: Path) -> Curve:
@@ -224,11 +289,6 @@ def read_curve(path: Path) -> Curve:
                 if text:
                     columns.setdefault(name, []).append((steps, float(text)))
     return Curve(path.stem, steps, tokens, columns)
-
-
-def read_items(benchmark: Path) -> dict[str, dict[str, Any]]:
-    """The items of every file of the benchmark, by id."""
-    return {item["id"]: item for path in sorted(benchmark.glob("*.jsonl")) for item in files.read_jsonl(path)}
 
 
 def compare(before: Evaluation, after: Evaluation, reason: str) -> Comparison:
@@ -261,26 +321,6 @@ def compare(before: Evaluation, after: Evaluation, reason: str) -> Comparison:
     return Comparison(after.checkpoint, before.checkpoint, reason, changes)
 
 
-def choose_samples(evaluations: Sequence[Evaluation], items: Mapping[str, dict[str, Any]]) -> list[Sample]:
-    """One item of each family, the languages by turns, drawn by a hash of its id: neither by hand nor by score."""
-    samples = []
-    families = in_order(name for one in evaluations[:1] for name in one.scores if name not in LOWER_IS_BETTER)
-    for turn, family in enumerate(families):
-        shared = [id for name, id in evaluations[0].outputs if name == family and id in items]
-        languages = sorted({items[id].get("language", "") for id in shared})
-        drawn = [id for id in shared if items[id].get("language", "") == languages[turn % len(languages)]]
-        if not drawn:
-            continue
-        id = min(drawn, key=lambda id: hashlib.sha256(id.encode()).digest())
-        answers = {
-            one.checkpoint: (one.correct[family, id], one.outputs[family, id])
-            for one in evaluations
-            if (family, id) in one.outputs
-        }
-        samples.append(Sample(family, id, items[id].get("language", ""), _messages(items[id]), answers))
-    return samples
-
-
 def shares(evaluation: Evaluation) -> dict[str, float]:
     """The score of each family, from 0 to 1."""
     return {family: round(evaluation.scores[family].share, 4) for family in in_order(evaluation.scores)}
@@ -295,35 +335,6 @@ def summary(report: Report) -> dict[str, dict[str, float]]:
             "worse": len(comparison.families("worse")),
         }
     return values
-
-
-def markdown(report: Report) -> str:
-    """The findings as Markdown: scores with intervals, then each comparison with what is real in it."""
-    checkpoints = [one.checkpoint for one in report.evaluations]
-    split = report.evaluations[0].split if report.evaluations else "no"
-    parts = ["# Report", f"Scores in percent on the {split} split, with Wilson 95% intervals.", ""]
-    parts += [sentence(comparison) for comparison in report.comparisons]
-    rows = []
-    for family in report.families:
-        counts = {one.scores[family].n for one in report.evaluations if family in one.scores}
-        cells = [_cell(one.scores.get(family)) for one in report.evaluations]
-        rows.append([family, "/".join(map(str, sorted(counts))), *cells])
-    parts += ["## Scores", _table(["family", "n", *checkpoints], rows)]
-    for comparison in report.comparisons:
-        rows = [
-            [
-                change.family, str(change.n), percent(change.before), percent(change.after), str(change.gained),
-                str(change.lost), f"{signed(change.difference)} [{signed(change.low)}, {signed(change.high)}]",
-                p_value(change.p), "" if change.verdict == "unclear" else f"**{change.verdict}**",
-            ]
-            for change in comparison.changes
-        ]  # fmt: skip
-        names = ["family", "n", comparison.before, comparison.after, "gained", "lost", "difference", "p", "real"]
-        parts += [f"## {comparison.after} against {comparison.before}", _table(names, rows)]
-    rows = [[curve.name, f"{curve.steps:,}", f"{curve.tokens:,}", _held_out(curve)] for curve in report.curves]
-    parts += ["## Training", _table(["stage", "steps", "tokens", "held out, at the end"], rows)]
-    parts += ["## How to read this", method(report), *[f"- {note}" for note in report.notes]]
-    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 METHOD = (
@@ -367,38 +378,7 @@ def p_value(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 
-def _messages(item: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the model was given, as (role, text)."""
-    if item["kind"] == "choice":
-        choices = " | ".join(choice.strip() for choice in item["choices"])
-        return [("text", item["context"]), ("choices", choices)]
-    messages = []
-    for message in item["messages"]:
-        text = message.get("content") or ""
-        if calls := message.get("tool_calls"):
-            text += calls if isinstance(calls, str) else json.dumps(calls, ensure_ascii=False)
-        messages.append((message["role"], text))
-    return messages
-
-
 def _by_checkpoint(values: Mapping[str, T]) -> list[T]:
     """The values in the order of CHECKPOINTS, then those of other names."""
     names = [name for name in CHECKPOINTS if name in values] + [name for name in values if name not in CHECKPOINTS]
     return [values[name] for name in names]
-
-
-def _held_out(curve: Curve) -> str:
-    """The last held-out values worth quoting."""
-    values = {name.removeprefix("validation_"): points[-1][1] for name, points in curve.columns.items()}
-    named = [f"{values[name]:.4g} {name.replace('_', ' ')}" for name in ("bits_per_byte", "accuracy") if name in values]
-    return ", ".join(named) or "–"
-
-
-def _cell(score: Score | None) -> str:
-    return f"{percent(score.share)} [{percent(score.low)}, {percent(score.high)}]" if score else "–"
-
-
-def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    lines = [names, [":--", *["--:"] * (len(names) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,27 +1,21 @@
 """Running a benchmark on a model: items → answers → the share of each family, with its interval.
 
-An item is a dict with "id", "family", "kind", and by kind:
-
-- choice: "context", "choices" and "answer", an index: the choice of the largest log-probability per token wins
-- generate: "messages", "tools"?, "verify": the greedy answer meets the specification (see `verify`)
-- tool: "messages", "tools", "call", "result", "verify": the greedy answer makes exactly this call, and after the
-  result has been shown to it the model gives an answer that meets the specification
-
-An answer that reaches the limit of tokens has no end and is wrong. Further families are read off the others' items:
+What items are is in `benchmark`. An answer that reaches the limit of tokens has no end and is wrong. Further families
+are read off the others' items:
 
 - overrefuse: the greedy answer to an item with "refusals" (phrases) begins with one of them, though it has an answer
 - whatever "sampled" ({"family", "verify"}) of an item says: an answer drawn at temperature 1 meets the specification
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from minimind import files, verify
+from minimind.benchmark import BenchmarkError, Item
 from minimind.chat import Chat, ConversationError
-from minimind.errors import UserError
 from minimind.families import in_order
 from minimind.generate import generate, loglikelihood
 from minimind.limits import Limits
@@ -29,14 +23,6 @@ from minimind.model import Decoder
 from minimind.rows import MAX_ROW_LENGTH
 from minimind.statistics import wilson
 from minimind.tokenizer import BOS, EOS
-
-KINDS: dict[str, dict[str, type]] = {
-    "choice": {"context": str, "choices": list, "answer": int},
-    "generate": {"messages": list, "verify": dict},
-    "tool": {"messages": list, "tools": list, "call": dict, "result": str, "verify": dict},
-}
-
-Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,10 +33,6 @@ class EvaluateConfig:
     max_new_tokens: Annotated[int, Limits(1, MAX_ROW_LENGTH)]  # in an answer; one that needs more is wrong
 
 
-class BenchmarkError(UserError):
-    """A benchmark that can't be run; the message names the file or the item."""
-
-
 @dataclass(frozen=True)
 class Result:
     """What became of one item in one family."""
@@ -59,6 +41,7 @@ class Result:
     family: str
     correct: bool  # whether it counts in the family's score, which for overrefuse means refused
     output: str
+    cut: bool = False  # whether the output reached the limit of tokens
 
 
 class Answer(NamedTuple):
@@ -70,46 +53,6 @@ class Answer(NamedTuple):
     def meets(self, spec: dict[str, Any]) -> bool:
         """Whether it is complete and right."""
         return self.finished and verify.verify(spec, self.text)
-
-
-def read(folder: Path, split: str) -> list[Item]:
-    """The items of `folder`/`split`.jsonl. Raises BenchmarkError naming the first item that can't be run."""
-    path = folder / f"{split}.jsonl"
-    if not path.is_file():
-        splits = ", ".join(sorted(other.stem for other in folder.glob("*.jsonl"))) or "none"
-        raise BenchmarkError(f"{path} is missing: set evaluate.split to one of the benchmark's splits ({splits})")
-    items = files.read_jsonl(path)
-    seen: set[str] = set()
-    for number, item in enumerate(items, start=1):
-        try:
-            _check(item)
-        except BenchmarkError as error:
-            raise BenchmarkError(f"{path}:{number}: {error}") from None
-        if item["id"] in seen:
-            raise BenchmarkError(f"{path}:{number}: the id {item['id']} stands there twice")
-        seen.add(item["id"])
-    return items
-
-
-def _check(item: Item) -> None:
-    kind = item.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise BenchmarkError(f"`kind` is {kind!r}, expected one of {', '.join(KINDS)}")
-    for name, expected in {"id": str, "family": str, **KINDS[kind]}.items():
-        if not isinstance(item.get(name), expected):
-            raise BenchmarkError(f"`{name}` is {item.get(name)!r}, expected {expected.__name__}")
-    if kind == "choice":
-        if not all(isinstance(choice, str) and choice for choice in item["choices"]):
-            raise BenchmarkError("`choices` has one that is empty or no text")
-        if not 0 <= item["answer"] < len(item["choices"]):
-            raise BenchmarkError(f"`answer` is {item['answer']}, but there are {len(item['choices'])} choices, from 0")
-    else:
-        try:
-            verify.check(item["verify"])
-            if "sampled" in item:
-                verify.check(item["sampled"]["verify"])
-        except ValueError as error:
-            raise BenchmarkError(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -131,6 +74,7 @@ class Examinee:
                 prompts.append(self.chat.prompt(item["messages"], item.get("tools")))
             except ConversationError as error:
                 raise BenchmarkError(f"item {item['id']}: {error}") from None
+            self._check_room(item, len(prompts[-1]) + self.max_new_tokens, " with evaluate.max_new_tokens")
         outputs = generate(
             self.model, prompts, max_new_tokens=self.max_new_tokens, stop=EOS, temperature=temperature,
             seed=self.seed, batch_size=self.batch_size, report=self.report,
@@ -141,8 +85,11 @@ class Examinee:
     def choose(self, items: Sequence[Item]) -> list[int]:
         """The choice of largest log-probability per token for every item, after `BOS` and the item's context."""
         pairs = [(item["context"], choice) for item in items for choice in item["choices"]]
+        asked = [item for item in items for _ in item["choices"]]
         contexts = self.chat.encode_texts([context for context, _ in pairs])
         texts = self.chat.encode_texts([context + choice for context, choice in pairs])
+        for item, text in zip(asked, texts, strict=True):
+            self._check_room(item, 1 + len(text))
         # A merge across the border makes the context's last tokens part of the continuation.
         borders = [num_common(context, text) for context, text in zip(contexts, texts, strict=True)]
         scores = loglikelihood(
@@ -158,6 +105,14 @@ class Examinee:
             own = [next(means) for _ in item["choices"]]
             chosen.append(own.index(max(own)))
         return chosen
+
+    def _check_room(self, item: Item, num_tokens: int, what: str = "") -> None:
+        limit = self.model.config.max_position_embeddings
+        if num_tokens > limit:
+            raise BenchmarkError(
+                f"item {item['id']} takes {num_tokens} tokens{what}, but the model has {limit} positions: shorten it, "
+                "or train with a larger model.max_position_embeddings"
+            )
 
 
 def num_common(a: Sequence[int], b: Sequence[int]) -> int:
@@ -185,7 +140,7 @@ def run(examinee: Examinee, items: Sequence[Item]) -> list[Result]:
     for item in talks:
         answer = answers[item["id"]]
         correct = item["kind"] == "generate" and answer.meets(item["verify"])
-        results[item["id"]] = Result(item["id"], item["family"], correct, answer.text)
+        results[item["id"]] = Result(item["id"], item["family"], correct, answer.text, not answer.finished)
     for result in _after_call(examinee, [item for item in talks if item["kind"] == "tool"], answers):
         results[result.id] = result
     derived = [*_overrefuse(talks, answers), *_sampled(examinee, [item for item in talks if "sampled" in item])]
@@ -199,25 +154,32 @@ def _after_call(examinee: Examinee, items: Sequence[Item], answers: dict[str, An
     for item in called:
         response = {"role": "tool", "content": item["result"]}
         continued.append(item | {"messages": [*item["messages"], verify.message(answers[item["id"]].text), response]})
-    return [
-        Result(item["id"], item["family"], answer.meets(item["verify"]), f"{answers[item['id']].text}\n{answer.text}")
-        for item, answer in zip(continued, examinee.answer(continued), strict=True)
-    ]
+    results = []
+    for item, answer in zip(continued, examinee.answer(continued), strict=True):
+        both = f"{answers[item['id']].text}\n{answer.text}"
+        results.append(Result(item["id"], item["family"], answer.meets(item["verify"]), both, not answer.finished))
+    return results
 
 
 def _overrefuse(items: Sequence[Item], answers: dict[str, Answer]) -> list[Result]:
     results = []
     for item in items:
         if "refusals" in item:
-            text = answers[item["id"]].text
+            text, finished = answers[item["id"]]
             refused = verify.verify({"kind": "refusal", "value": item["refusals"]}, text)
-            results.append(Result(item["id"], "overrefuse", refused, text))
+            results.append(Result(item["id"], "overrefuse", refused, text, not finished))
     return results
 
 
 def _sampled(examinee: Examinee, items: Sequence[Item]) -> list[Result]:
     return [
-        Result(item["id"], item["sampled"]["family"], answer.meets(item["sampled"]["verify"]), answer.text)
+        Result(
+            item["id"],
+            item["sampled"]["family"],
+            answer.meets(item["sampled"]["verify"]),
+            answer.text,
+            not answer.finished,
+        )
         for item, answer in zip(items, examinee.answer(items, temperature=1.0), strict=True)
     ]
 
@@ -237,13 +199,27 @@ def families(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     return scores
 
 
-def write(
-    metrics: Path, details: Path, checkpoint: str, split: str, results: Sequence[Result], reason: str = ""
-) -> None:
-    """Write the families' scores as JSON to `metrics` and the results as JSON lines to `details`.
+HeldOut = dict[str, dict[str, dict[str, dict[str, Any]]]]
+"""Data set → file → language → figures, as of `heldout`."""
 
-    The reason says why there are none.
+
+def write(
+    metrics: Path, details: Path, about: Mapping[str, object], results: Sequence[Result], held_out: HeldOut
+) -> None:
+    """Write the families' scores and the held-out figures as JSON to `metrics`, the results as lines to `details`.
+
+    about: "checkpoint" and "split", and of a model that was trained "parameters" and "digest".
     """
     files.write_text(details, "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results))
-    told = {"reason": reason} if reason else {}
-    files.write_json(metrics, {"checkpoint": checkpoint, "split": split, "families": families(results), **told})
+    files.write_json(metrics, {**about, "families": families(results), "held_out": held_out})
+
+
+def flat(split: str, results: Sequence[Result], held_out: HeldOut) -> dict[str, float]:
+    """All of it by names with slashes, for MLflow: "dev/know", "held_out/pretrain/0-books/en"."""
+    values = {f"{split}/{family}": it["score"] for family, it in families(results).items()}
+    for data_set, sources in held_out.items():
+        for source, languages in sources.items():
+            values |= {
+                f"held_out/{data_set}/{source}/{language}": it["bits_per_byte"] for language, it in languages.items()
+            }
+    return values

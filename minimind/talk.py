@@ -37,6 +37,7 @@ class Talk:
         self.tools = [CALCULATOR] if calculator else None
         self.messages: list[Message] = [{"role": "system", "content": system}] if system else []
         self.turns = 0
+        self._heard = ""  # of an answer that is coming in
 
     def say(self, content: str) -> Iterator[str | Message]:
         """Take the user's turn; yields the model's answer, or its tool calls, their results, and then the answer.
@@ -48,11 +49,12 @@ class Talk:
             self._make_room()
             self.turns += 1  # each draws afresh
             options = dataclasses.asdict(self.sampling) | {"seed": self.sampling.seed + self.turns}
-            text = ""
+            self._heard = ""
             for piece in self.model.stream(self.messages, tools=self.tools, **options):
-                text += piece
+                self._heard += piece
                 yield piece
-            answer = verify.message(text)
+            answer = verify.message(self._heard)
+            self._heard = ""
             self.messages.append(answer)
             yield answer
             if not (self.tools and calls_left and answer.get("tool_calls")):
@@ -60,6 +62,18 @@ class Talk:
             for call in answer["tool_calls"]:
                 self.messages.append({"role": "tool", "content": use(call)})
                 yield self.messages[-1]
+
+    def interrupt(self) -> Message | None:
+        """Go on after a turn that was broken off: what was said of the answer stays, and is returned; a turn of which
+        nothing was said is forgotten.
+        """
+        heard, self._heard = self._heard, ""
+        if heard.strip():
+            self.messages.append({**verify.message(heard), "tool_calls": []})
+            return self.messages[-1]
+        if self.messages and self.messages[-1]["role"] != "assistant":
+            del self.messages[max(i for i, message in enumerate(self.messages) if message["role"] == "user") :]
+        return None
 
     def _make_room(self) -> None:
         room = self.model.max_tokens - (self.sampling.max_new_tokens or 1)
@@ -114,10 +128,13 @@ def calculate(expression: str) -> str:
 
 
 class Screen:
-    """Messages on a terminal. An answer is shown as it comes in; its calls once it is whole."""
+    """Messages on a terminal. An answer is shown as it comes in; its calls once it is whole.
 
-    def __init__(self, stream: TextIO):
-        self.stream = stream
+    `bare` is for pipes: the answers alone, without the names of who speaks, thoughts, calls and results.
+    """
+
+    def __init__(self, stream: TextIO, bare: bool = False):
+        self.stream, self.bare = stream, bare
         self._text = self._shown = ""
 
     def write(self, piece: str) -> None:
@@ -129,6 +146,8 @@ class Screen:
 
     def show(self, message: Message) -> None:
         """Show a message, or what is left of the one that was coming in."""
+        if self.bare and (message["role"] != "assistant" or (message.get("tool_calls") and not message["content"])):
+            return
         drawn = self._drawn(message)
         if not drawn.startswith(self._shown):  # its parts came in another order than they are shown in
             print(file=self.stream)
@@ -143,7 +162,9 @@ class Screen:
             self._shown = drawn
 
     def _drawn(self, message: Message) -> str:
-        """The message with its speakers, thoughts and tools dimmed where the terminal can."""
+        """The message with its speakers, thoughts and tools dimmed where the terminal can; `bare`, its content."""
+        if self.bare:
+            return str(message["content"]).rstrip()
         calls = [
             f"{call['name']} {json.dumps(call['arguments'], ensure_ascii=False)}"
             for call in message.get("tool_calls", [])
@@ -176,16 +197,24 @@ def main(
     system: str = "",
     calculator: bool = False,
     scaling: RopeScaling | None = None,
+    transcript: bool = False,
 ) -> None:
     """Take `prompts` as the user's turns of one conversation and print it; without any, read them from the terminal.
 
-    `name` is what `Model` takes. `scaling` takes the place of the checkpoint's own.
+    `name` is what `Model` takes. `scaling` takes the place of the checkpoint's own. Where the output is no terminal, it
+    is the answers alone; with `transcript`, who says what. Ctrl-C ends an answer that was asked for in the terminal,
+    not the conversation.
 
-    Raises UserError, and TurnError for one of `prompts`.
+    Raises UserError, TurnError for one of `prompts`, and KeyboardInterrupt where nobody types.
     """
-    runtime = config.runtime()
+    # Anywhere but in a checkout of ours there is no section, and everything is chosen.
+    here = config.PARAMS.is_file() and "runtime" in config.read(config.PARAMS)
+    runtime = config.runtime() if here else config.Runtime()
     model = Model(name, device=runtime.device, dtype=runtime.dtype, threads=runtime.threads, rope_scaling=scaling)
-    talk, screen = Talk(model, sampling, system, calculator), Screen(sys.stdout)
+    talk, screen = (
+        Talk(model, sampling, system, calculator),
+        Screen(sys.stdout, not (transcript or sys.stdout.isatty())),
+    )
     for content in prompts or _read():
         if prompts:
             screen.show({"role": "user", "content": content})
@@ -199,6 +228,12 @@ def main(
             if prompts:
                 raise
             print(error, file=sys.stderr)
+        except KeyboardInterrupt:
+            if prompts or not sys.stdin.isatty():
+                raise
+            said = talk.interrupt()
+            screen.show({"role": "assistant", "content": "", "tool_calls": [], **(said or {})})
+            print("(stopped; the conversation goes on, Ctrl-D ends it)", file=sys.stderr)
 
 
 def _read() -> Iterator[str]:
@@ -211,7 +246,8 @@ def _read() -> Iterator[str]:
         try:
             line = input("you    │ " if sys.stdin.isatty() else "")
         except (EOFError, KeyboardInterrupt):
-            print()
+            if sys.stdin.isatty():
+                print()
             return
         if line.strip():
             yield line

@@ -5,7 +5,6 @@ the student does not learn mistakes. They are packed together with rows of pretr
 begins with random weights learns the language; and for every target the teacher's most probable tokens are stored.
 """
 
-import json
 import math
 import os
 import sys
@@ -20,7 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from minimind import corpus, files, limits, prompts
+from minimind import corpus, files, limits, lossless, prompts
 from minimind.batches import Batch
 from minimind.chat import Chat, ConversationError
 from minimind.errors import UserError
@@ -97,7 +96,7 @@ def answer(
         while chunk := list(islice(asked, PROMPTS_PER_CHUNK)):
             # Each chunk draws from its own stream of random numbers.
             for record in _answer(model, chat, chunk, config, seed + done, batch_size, bar.update):
-                stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+                stream.write(lossless.text(record).encode() + b"\n")
             stream.flush()
             os.fsync(stream.fileno())  # before the state that names its length
             done += len(chunk)
@@ -163,7 +162,7 @@ def pack(
         }
         fits = {split: BestFit(writer) for split, writer in writers.items()}
         for line in stack.enter_context(answers.open(encoding="utf-8")):
-            record = json.loads(line)
+            record = lossless.loads(line)
             if record["verdict"] in KEPT:
                 document = encode(record, chat, sizes)
                 if len(document.ids) > length:
@@ -174,7 +173,7 @@ def pack(
             usability.add(record["prompt"], record["verdict"], record.get("detail", excerpt(record)))
             verdicts.setdefault(record["family"], Counter())[record["verdict"]] += 1
             record.pop("tokens", None)
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            stream.write(lossless.text(record) + "\n")
         usability.check(LIMIT, config.max_unusable_share, f" All of them, with the answers, are in {answers}.")
         for split, fit in fits.items():
             fit.finish()
@@ -212,7 +211,7 @@ def told(verdicts: Mapping[str, int]) -> str:
 
 def content(record: dict[str, Any]) -> str:
     """What makes two prompts the same."""
-    return json.dumps([record["messages"], record["tools"]], ensure_ascii=False, sort_keys=True)
+    return lossless.text([record["messages"], record["tools"]], sort_keys=True)
 
 
 def encode(record: dict[str, Any], chat: Chat, sizes: np.ndarray) -> Tokens:
@@ -225,7 +224,7 @@ def encode(record: dict[str, Any], chat: Chat, sizes: np.ndarray) -> Tokens:
 
 
 def rows_of_text(pretrain: Rows, split: str, config: TeacherConfig, seed: int) -> list[int]:
-    """Which rows of pretraining text go into a split: drawn at random, in their order, or all."""
+    """Which rows of pretraining text go into a split: drawn at random, in their order; all, if there are fewer."""
     count = config.pretrain_rows
     if split == "validation":
         count = math.ceil(count * config.validation_share)

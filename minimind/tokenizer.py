@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from minimind import limits, pointless
+from minimind.errors import UserError
 from minimind.limits import Limits, Part
 
 SPECIAL_TOKENS = (
@@ -49,6 +50,8 @@ SPECIAL_TOKENS = (
 
 PAD, BOS, EOS = 0, 1, 2
 
+MEND = "take the file from where the model comes from, or make the folder anew with `dvc repro`"
+
 NUM_HIDDEN = SPECIAL_TOKENS.index("<tool_call>")
 """Markers below this id vanish when text is decoded with skip_special_tokens; the later ones belong to the answer."""
 
@@ -57,16 +60,29 @@ SMALLEST = len(SPECIAL_TOKENS) + 256
 
 CHAT_TEMPLATE = """\
 {% set closed = enable_thinking is defined and enable_thinking == false %}
-{% if tools and messages[0].role != 'system' %}
+{% set instructs = ['system', 'developer'] %}
+{% set returns = ['tool', 'function'] %}
+{% if tools and messages[0].role not in instructs %}
 {% set messages = [{'role': 'system', 'content': ''}] + messages %}
 {% endif %}
 {% for message in messages %}
 {% set content = message.content or '' %}
-{% set follows = message.role == 'tool' and not loop.first and messages[loop.index0 - 1].role == 'tool' %}
+{% if content[0] is mapping or content is not string %}
+{% set joined = namespace(text='') %}
+{% for part in content %}
+{% if content is not mapping and (part is string or part.text is string) %}
+{% set joined.text = joined.text ~ (part if part is string else part.text) %}
+{% else %}
+{{ raise_exception('a part of the content is no text') }}
+{% endif %}
+{% endfor %}
+{% set content = joined.text %}
+{% endif %}
+{% set follows = message.role in returns and not loop.first and messages[loop.index0 - 1].role in returns %}
 {% if not loop.first and not follows %}
 
 {% endif %}
-{% if message.role == 'system' %}
+{% if message.role in instructs %}
 <|im_start|>system
 {{ content }}
 {%- if tools and loop.first %}
@@ -83,12 +99,12 @@ CHAT_TEMPLATE = """\
 {%- elif message.role == 'user' %}
 <|im_start|>user
 {{ content }}<|im_end|>
-{%- elif message.role == 'tool' %}
+{%- elif message.role in returns %}
 {% if not follows %}
 <|im_start|>user
 {% endif %}
 <tool_response>{{ content }}</tool_response>
-{%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}
+{%- if loop.last or messages[loop.index0 + 1].role not in returns %}
 <|im_end|>
 {%- endif %}
 {% elif message.role == 'assistant' %}
@@ -108,9 +124,44 @@ CHAT_TEMPLATE = """\
 <think>{{ reasoning }}</think>
 {%- endif %}
 {{ content }}
-{%- for call in message.tool_calls or [] %}
+{%- for call in message.tool_calls or ([message.function_call] if message.function_call else []) %}
 {% set function = call.function or call %}
-<tool_call>{"name": {{ function.name | tojson }}, "arguments": {{ function.arguments | tojson }}}</tool_call>
+{% set arguments = function.arguments or {} %}
+{% if arguments is string %}
+{% set json = namespace(text='', quoted=false, escape='', pair=0) %}
+{% for c in arguments %}
+{% if json.escape %}
+{% set json.escape = json.escape ~ c %}
+{% if json.escape[1] != 'u' %}
+{% set json.text = json.text ~ ('/' if c == '/' else json.escape) %}
+{% set json.escape = '' %}
+{% elif json.escape | length == 6 %}
+{% set code = json.escape[2:] | int(base=16) %}
+{% if 55296 <= code < 56320 %}
+{% set json.pair = code %}
+{% else %}
+{% set code = code + 9216 + (json.pair - 55296) * 1024 if json.pair else code %}
+{% set json.text = json.text ~ ('%c' | format(code) | tojson)[1:-1] %}
+{% set json.pair = 0 %}
+{% endif %}
+{% set json.escape = '' %}
+{% endif %}
+{% elif json.quoted %}
+{% if c == '\\\\' %}
+{% set json.escape = c %}
+{% else %}
+{% set json.text = json.text ~ c %}
+{% set json.quoted = c != '"' %}
+{% endif %}
+{% elif c not in ' \\n\\r\\t' %}
+{% set json.text = json.text ~ c ~ (' ' if c in ',:' else '') %}
+{% set json.quoted = c == '"' %}
+{% endif %}
+{% endfor %}
+<tool_call>{"name": {{ function.name | tojson }}, "arguments": {{ json.text or '{}' }}}</tool_call>
+{%- else %}
+<tool_call>{"name": {{ function.name | tojson }}, "arguments": {{ arguments | tojson }}}</tool_call>
+{%- endif %}
 {%- endfor %}
 <|im_end|>
 {%- endgeneration %}
@@ -135,6 +186,8 @@ CHAT_TEMPLATE = """\
 - Past thoughts stay, in training and when talking: what was learned is what is seen again.
 - Thinking: the model decides by itself, and a turn without a thought has no block. `enable_thinking=False` closes an
   empty `<think></think>` before the answer, outside of what is learned. True is the same as unset, as in Qwen3.
+- Conversations in OpenAI's form read as ours: the roles `developer` and `function`, `function_call`, content in parts
+  of text, and arguments as JSON text, whose blanks and escapes become those of `tojson`.
 - Markers stand in the template's text only, never in an expression: so `chat` tells them from data.
 - Needs trim_blocks and lstrip_blocks, which transformers and llama.cpp set.
 """
@@ -187,8 +240,8 @@ def check(tokenizer: Tokenizer, config: TokenizerConfig) -> None:
     )  # fmt: skip
 
 
-def save(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write `tokenizer.json` and `tokenizer_config.json` into an existing folder."""
+def save(tokenizer: Tokenizer, folder: Path, template: str = CHAT_TEMPLATE) -> None:
+    """Write `tokenizer.json` and `tokenizer_config.json`, with the chat template, into an existing folder."""
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
     added = json.loads(tokenizer.to_str())["added_tokens"]
     config = {
@@ -203,16 +256,45 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         "add_eos_token": False,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": template,
     }
     text = json.dumps(config, ensure_ascii=False, indent=2)
     (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> Tokenizer:
-    """The tokenizer in `folder`. Raises FileNotFoundError; ValueError if the markers have other ids than ours."""
+def read(folder: Path) -> Tokenizer:
+    """The tokenizer in `folder`, whoever made it. Raises FileNotFoundError, and UserError if it is none."""
     path = folder / "tokenizer.json"
-    tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    content = path.read_bytes()
+    try:
+        tokenizer = Tokenizer.from_buffer(content)
+    except BaseException as error:  # the library raises Exception itself, and of its panics what is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise UserError(f"{path} is no tokenizer ({' '.join(str(error).split())[:200]}): {MEND}") from error
+    if not tokenizer.get_vocab_size():
+        raise UserError(f"{path} has no tokens: {MEND}")
+    return tokenizer
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What tokenizer_config.json in `folder` says. Raises FileNotFoundError, and UserError if it says nothing."""
+    path = folder / "tokenizer_config.json"
+    try:
+        described = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}): {MEND}") from None
+    if not isinstance(described, dict):
+        raise UserError(f"{path} is no JSON object: {MEND}")
+    return described
+
+
+def load(folder: Path) -> Tokenizer:
+    """The tokenizer in `folder`. Raises FileNotFoundError; UserError if it is none; ValueError if the markers have
+    other ids than ours.
+    """
+    path = folder / "tokenizer.json"
+    tokenizer = read(folder)
     for number, token in enumerate(SPECIAL_TOKENS):
         if tokenizer.token_to_id(token) != number:
             raise ValueError(f"{path}: {token} has id {tokenizer.token_to_id(token)}, expected {number}: train it anew")

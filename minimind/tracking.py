@@ -1,46 +1,44 @@
 """MLflow, at arm's length: whatever happens to it, a stage computes the same, as fast, and writes the same.
 
 A thread of its own imports MLflow (a second or two), opens the store (seconds, the first time) and sends what has
-gathered every few seconds, in batches. When that fails there is one warning, and further tries from time to time.
+gathered every few seconds, in batches. When that fails there is one warning, of one line, and further tries from time
+to time. A stage that ends waits for a few seconds; what is not sent by then, the next stage sends (`outbox`).
 The curve that a stage writes is the truth: at the end `Run.replay` sends what the store lacks of it.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-import logging
 import os
-import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from filelock import FileLock
+from minimind import outbox
+from minimind.outbox import Point, Record, Slot, now
+from minimind.store import Store
 
-EXPERIMENT = "minimind"
 FLUSH_SECONDS = 3.0
 RETRY_SECONDS = 30.0  # between tries, once one has failed
-CLOSE_SECONDS = 10.0  # patience at the end of a stage
-CLOSE_SECONDS_LOCAL = 120.0  # with our own file, which never hangs but takes half a minute to make if all is busy
-CLOSE_SECONDS_FAILED = 5.0  # when the last try, or the stage itself, has failed
+CLOSE_SECONDS = 5.0  # patience at the end of a stage with a store that doesn't answer
+CLOSE_SECONDS_SLOW = 15.0  # and with one that goes on answering
+CLOSE_SECONDS_FAILED = 2.0  # when the last try, or the stage itself, has failed
+MAKE_SECONDS = 120.0  # patience with our own work, which takes half a minute if all is busy: import, a new store
 MAX_POINTS = 10_000  # that wait to be sent; more are left to `replay`
+OUTBOX = Path(".resume/mlflow")
 
-MAX_METRICS, MAX_PARAMS, MAX_PARAM_CHARACTERS = 1000, 100, 6000  # MLflow's limits, for one batch and one value
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-
-Point = tuple[int, int, Mapping[str, float]]
-"""Step, milliseconds since the epoch, metrics by name."""
 
 
 def start(stage: str, params: object, *, inputs: Mapping[str, str] = {}) -> "Run":
@@ -58,47 +56,53 @@ class Run:
     """What one stage tells MLflow. A context manager; nothing in it waits or raises, but for a while at its end."""
 
     def __init__(self, stage: str, params: Mapping[str, str], tags: Mapping[str, str]):
-        self._stage, self._tags = stage, tags
-        self._lock = threading.Lock()
-        self._points: list[Point] = []
+        self._stage = stage
+        self._root = Path(os.environ.get("DVC_ROOT", Path.cwd())).resolve()
+        name = " ".join([stage, *filter(None, [os.environ.get("DVC_EXP_NAME")])])
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        self._record = Record(uri, name, {**context(stage), **tags}, dict(params), now(), jobs=[("describe", {})])
+        self._slot = Slot.new(self._root / OUTBOX)
         self._steps: set[int] = set()  # of all points that were sent or will be
-        self._jobs: list[Callable[[Store], None]] = [lambda store: store.describe(params)]
-        self._closing = threading.Event()
-        self._status = "FINISHED"
-        self._failing = self._warned = False
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        self._closing, self._making = threading.Event(), True
+        self._talking_since = time.monotonic()
+        self._failing = self._warned = self._others_sent = False
+        for variable, value in ENVIRONMENT.items():
+            os.environ.setdefault(variable, value)
         self._thread = threading.Thread(target=self._work, name="MLflow", daemon=True)
         self._thread.start()
 
+    @property
+    def _points(self) -> list[Point]:
+        return self._record.points
+
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Metrics after `step` steps."""
-        with self._lock:
-            if len(self._points) < MAX_POINTS:
-                self._points.append((step, _now(), dict(metrics)))
-                self._steps.add(step)
+        if len(self._points) < MAX_POINTS:
+            self._points.append((step, now(), dict(metrics)))
+            self._steps.add(step)
 
     def artifact(self, path: Path) -> None:
         """Attach a small file; it must stay until the run ends."""
-        self._later(lambda store: store.artifact(path))
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        self._record.jobs.append(("artifact", {"path": str(path.resolve()), "sha256": digest}))
 
     def checkpoint(self, folder: Path, metrics: Mapping[str, float]) -> None:
         """Register the checkpoint in `folder` as a logged model, or find it again, and link `metrics` to it."""
-        values, step = dict(metrics), max(self._steps, default=0)
-        self._later(lambda store: store.checkpoint(folder, values, step))
+        digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+        given = {"folder": folder.as_posix(), "digest": digest, "metrics": dict(metrics), "at": now()}
+        self._record.jobs.append(("checkpoint", given | {"step": max(self._steps, default=0)}))
 
     def replay(self, curve: Path) -> None:
         """Log what the curve holds and the run lacks: points that were dropped, or come from before a restart."""
         header, *lines = curve.read_text(encoding="utf-8").splitlines()
         names = header.split("\t")
-        now = _now()
-        with self._lock:
-            for line in lines:
-                values = {name: float(text) for name, text in zip(names, line.split("\t"), strict=True) if text}
-                step = int(values.pop("step"))
-                if step not in self._steps:
-                    self._points.append((step, now, values))
-                    self._steps.add(step)
+        at = now()
+        for line in lines:
+            values = {name: float(text) for name, text in zip(names, line.split("\t"), strict=True) if text}
+            step = int(values.pop("step"))
+            if step not in self._steps:
+                self._points.append((step, at, values))
+                self._steps.add(step)
 
     def __enter__(self) -> Self:
         return self
@@ -106,132 +110,82 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, SystemExit | KeyboardInterrupt):
-            self._status = "KILLED"
-        elif error is not None:
-            self._status = "FAILED"
+        killed = isinstance(error, SystemExit | KeyboardInterrupt)
+        self._record.status = "KILLED" if killed else "FAILED" if error is not None else "FINISHED"
+        self._record.end = now()
+        self._keep()
         self._closing.set()
-        patience = CLOSE_SECONDS if "MLFLOW_TRACKING_URI" in os.environ else CLOSE_SECONDS_LOCAL
-        self._thread.join(CLOSE_SECONDS_FAILED if self._failing or error is not None else patience)
-        if self._thread.is_alive():
-            self._warn("it takes too long")
+        hurried = self._failing or error is not None
+        begun = ready = time.monotonic()
+        while self._thread.is_alive():
+            seconds = MAKE_SECONDS if self._making else CLOSE_SECONDS_FAILED if hurried else CLOSE_SECONDS
+            since = begun if self._making else max(begun, self._talking_since)
+            end = since + seconds if self._making else min(since + seconds, ready + max(seconds, CLOSE_SECONDS_SLOW))
+            left = end - time.monotonic()
+            if left <= 0:
+                self._warn("it takes too long. The next stage tries again")
+                break
+            self._thread.join(min(left, 0.1))
+            if self._making:
+                ready = time.monotonic()
 
-    def _later(self, job: "Callable[[Store], None]") -> None:
-        with self._lock:
-            self._jobs.append(job)
+    def _made(self, making: bool) -> None:
+        self._making, self._talking_since = making, time.monotonic()
+
+    def _keep(self) -> None:
+        """Write down what is still to be sent."""
+        if self._slot is not None:
+            self._slot.write(dataclasses.replace(self._record, points=self._points[:], jobs=self._record.jobs[:]))
 
     def _work(self) -> None:
         store: Store | None = None
         while True:
             closing = self._closing.is_set()
+            begun = self._record.run_id is not None
             try:
-                store = store or Store(self._stage, self._tags)
+                store = store or Store(self._record.uri, self._root, self._made)
                 try:
-                    self._send(store)
+                    store.send(self._record)
                 finally:
-                    if closing:
-                        store.end(self._status)
+                    if self._record.run_id is not None and not begun and not closing:
+                        self._keep()  # whoever finds it after a kill ends the run
+                    if closing and self._record.run_id is not None:
+                        store.end(self._record)
                 self._failing = False
+                if closing and self._slot is not None:
+                    self._slot.clear()
+                if closing or not self._others_sent:
+                    self._send_what_others_left(store)
             except Exception as error:
                 self._failing = True
                 self._warn(f"{type(error).__name__}: {error}")
+            finally:
+                self._made(False)
             if closing:
                 return
             self._closing.wait(RETRY_SECONDS if self._failing else FLUSH_SECONDS)
 
-    def _send(self, store: "Store") -> None:
-        """Everything that waits, oldest first. What could not be sent goes on waiting."""
-        while points := self._points[:MAX_METRICS]:
-            store.log(points)
-            with self._lock:
-                del self._points[: len(points)]
-        while self._jobs:
-            with self._lock:
-                job = self._jobs.pop(0)
+    def _send_what_others_left(self, store: Store) -> None:
+        """Send the records of stages that have ended. One that fails is tried again later, by whomever."""
+        self._others_sent = True
+        for slot, record in outbox.left_behind(self._root / OUTBOX):
+            if record.uri != self._record.uri:
+                continue
             try:
-                job(store)
+                store.send(record)
+                store.end(record)
             except Exception:
-                self._later(job)
-                raise
+                record.tries += 1
+                slot.write(record)
+            else:
+                slot.clear()
 
     def _warn(self, reason: str) -> None:
         if not self._warned:
             self._warned = True
             message = f"MLflow doesn't take what {self._stage} logs, which goes on without it: {reason}"
-            print(message[:500], file=sys.stderr)
-
-
-class Store:
-    """One run in MLflow's store. Everything here may take long, and raises what MLflow raises."""
-
-    def __init__(self, stage: str, tags: Mapping[str, str]):
-        # Imported here, by the thread: importing takes a second or two.
-        from mlflow import MlflowClient
-
-        for name in ("mlflow", "alembic", "urllib3"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        root = Path(os.environ.get("DVC_ROOT", Path.cwd())).resolve()
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
-        with _alone(root / "mlartifacts" / ".lock", needed=uri is None):
-            self.client = MlflowClient(uri or f"sqlite:///{root / 'mlflow.db'}")
-            experiment = self.client.get_experiment_by_name(EXPERIMENT)
-            self.experiment_id = (
-                experiment.experiment_id
-                if experiment is not None
-                else self.client.create_experiment(EXPERIMENT, None if uri else (root / "mlartifacts").as_uri())
-            )
-        name = " ".join([stage, *filter(None, [os.environ.get("DVC_EXP_NAME")])])
-        run = self.client.create_run(self.experiment_id, tags={**context(stage), **tags}, run_name=name)
-        self.run_id: str = run.info.run_id
-        self.params: Mapping[str, str] = {}
-
-    def describe(self, params: Mapping[str, str]) -> None:
-        """Set the params of the run, and of the models that it makes."""
-        from mlflow.entities import Param
-
-        self.params = params
-        items = [Param(name, value[:MAX_PARAM_CHARACTERS]) for name, value in params.items()]
-        for start in range(0, len(items), MAX_PARAMS):
-            self.client.log_batch(self.run_id, params=items[start : start + MAX_PARAMS])
-
-    def log(self, points: list[Point]) -> None:
-        """Add points to the run's charts."""
-        from mlflow.entities import Metric
-
-        metrics = [Metric(name, value, ms, step) for step, ms, values in points for name, value in values.items()]
-        for start in range(0, len(metrics), MAX_METRICS):
-            self.client.log_batch(self.run_id, metrics[start : start + MAX_METRICS])
-
-    def artifact(self, path: Path) -> None:
-        """Copy a file to the run."""
-        self.client.log_artifact(self.run_id, str(path))
-
-    def checkpoint(self, folder: Path, metrics: Mapping[str, float], step: int) -> None:
-        """Link the run, and `metrics`, with the logged model of the checkpoint in `folder`.
-
-        Equal checkpoints are one model, known by the digest of the manifest. Its weights stay where they are.
-        """
-        from mlflow.entities import LoggedModelInput, LoggedModelOutput, Metric
-
-        digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-        found = self.client.search_logged_models([self.experiment_id], f"tags.checkpoint = '{digest}'", max_results=1)
-        if found:
-            model = found[0]
-            self.client.log_inputs(self.run_id, models=[LoggedModelInput(model.model_id)])
-        else:
-            tags = {"checkpoint": digest, "folder": folder.as_posix(), "mlflow.model.isExternal": "true"}
-            name = re.sub(r"""[/:.%"']""", "-", folder.name)  # MLflow refuses these
-            model = self.client.create_logged_model(
-                self.experiment_id, name, self.run_id, tags, dict(self.params), "checkpoint"
-            )
-            self.client.finalize_logged_model(model.model_id, "READY")
-            self.client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
-        values = [Metric(name, value, _now(), step, model_id=model.model_id) for name, value in metrics.items()]
-        self.client.log_batch(self.run_id, values)
-
-    def end(self, status: str) -> None:
-        """Mark the run as FINISHED, FAILED or KILLED."""
-        self.client.set_terminated(self.run_id, status)
+            with contextlib.suppress(OSError, ValueError):  # stderr is gone
+                print(" ".join(message.split())[:400], file=sys.stderr)
 
 
 def context(stage: str) -> dict[str, str]:
@@ -262,18 +216,3 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value, default=str)
     return flat
-
-
-@contextmanager
-def _alone(path: Path, needed: bool) -> Iterator[None]:
-    """No other process is in such a block: two that make a new SQLite store at once break each other."""
-    if not needed:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
-        yield
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

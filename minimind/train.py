@@ -341,6 +341,8 @@ def fit(
 ) -> None:
     """Train as (a `part` of) `stage` and write its outputs: checkpoint folder, metrics and curve.
 
+    With no step the tokenizer's files are those of the parent, whose chat template may be one of its own.
+
     `params` are the stage's sections and `inputs` its folders by role; both enter the checkpoint's lineage, and so
     does `teacher`, the digest of a parent whose folder the stage doesn't read. `finish` makes a plain model of what was
     trained, in place, and returns what writes further files into the checkpoint's folder, if anything.
@@ -348,6 +350,8 @@ def fit(
     lineage = checkpoint.lineage(stage, inputs, params) | {"part": part or stage}
     if teacher:
         lineage["inputs"]["parent"] = teacher
+    if config.steps == config.epochs == 0:
+        tokenizer = inputs.get("parent", tokenizer)
     if config.steps == config.epochs == 0 and "parent" not in inputs:
         raise TrainingError(f"{stage}.steps and {stage}.epochs are 0, which leaves random weights: set one of them")
     world = distributed.join(model.cos.device)

@@ -1,63 +1,72 @@
-"""Reading what a model wrote and judging it, without a model.
-
-A specification is the `verify` value of a benchmark item or a prompt:
-
-- {"kind": "exact", "value": str}: the final answer is the value
-- {"kind": "contains", "value": str, "without"?: [str]}: the value stands in the final answer, as whole words, and
-  none of `without` does
-- {"kind": "refusal", "value": [str]}: the final answer begins with one of these phrases
-- {"kind": "call", "value": {"name", "arguments"}}: the final answer makes exactly this tool call
-- {"kind": "form", "value": {"lines": int, "length": int, "rhyme"?: str, "given"?: [str]}}: the final answer is Chinese
-  verse of so many lines, all different and none of them among those given, of so many characters each; every second
-  line ends in one of the characters `rhyme`
-"""
+"""Reading what a model wrote and judging it by a `specification`, without a model."""
 
 import json
 import re
+from decimal import Decimal
 from typing import Any
 
+from minimind import comparison, specification
+from minimind.specification import Specification, listed
 from minimind.verse import has_form
 
 THINK = ("<think>", "</think>")
 TOOL_CALL = ("<tool_call>", "</tool_call>")
 
-KINDS: dict[str, type] = {"exact": str, "contains": str, "refusal": list, "call": dict, "form": dict}
-"""What each kind's value is."""
-
-FORM: dict[str, type] = {"lines": int, "length": int, "rhyme": str, "given": list}
-OPTIONAL = ("rhyme", "given")
-"""What the value of a form is made of, and what of it may be left out."""
-
 Message = dict[str, Any]
 
 
-def check(spec: dict[str, Any]) -> None:
-    """Raise ValueError, saying why, if `spec` is no specification."""
-    if spec.get("kind") not in KINDS:
-        raise ValueError(f"verify.kind is {spec.get('kind')!r}, expected one of {', '.join(KINDS)}")
-    expected = KINDS[spec["kind"]]
-    if not isinstance(spec.get("value"), expected):
-        raise ValueError(f"verify.value is {spec.get('value')!r}, expected {expected.__name__} for {spec['kind']}")
-    if spec["kind"] == "form":
-        for name, wanted in FORM.items():
-            found = spec["value"].get(name, wanted() if name in OPTIONAL else None)
-            if not isinstance(found, wanted):
-                raise ValueError(f"verify.value.{name} is {found!r}, expected {wanted.__name__} for form")
+def verify(spec: Specification, text: str) -> bool:
+    """Whether `text`, all that the model wrote, meets the specification.
+
+    Raises ValueError if that is none, or if its pattern takes too long.
+    """
+    specification.check(spec)
+    return _meets(spec, text)
 
 
-def verify(spec: dict[str, Any], text: str) -> bool:
-    """Whether `text`, all that the model wrote, meets the specification. Raises ValueError if that is none."""
-    check(spec)
+def _meets(spec: Specification, text: str) -> bool:
     answer, value = final_answer(text), spec["value"]
-    if spec["kind"] == "exact":
-        return bool(answer == value)
-    if spec["kind"] == "contains":
-        return _stands_in(value, answer) and not any(_stands_in(other, answer) for other in spec.get("without", []))
-    if spec["kind"] == "refusal":
-        return answer.startswith(tuple(value))
-    if spec["kind"] == "form":
-        return has_form(answer, value["lines"], value["length"], value.get("rhyme"), value.get("given", ()))
-    return is_call(text, value)
+    match spec["kind"]:
+        case "exact":
+            return _folded(answer, spec) in [_folded(one, spec) for one in listed(value)]
+        case "contains":
+            wanted, unwanted = (
+                [_folded(one, spec) for one in ones] for ones in (listed(value), spec.get("without", []))
+            )
+            folded = _folded(answer, spec)
+            return any(_stands_in(one, folded) for one in wanted) and not any(
+                _stands_in(one, folded) for one in unwanted
+            )
+        case "number":
+            return _is_near(answer, value, spec.get("tolerance", 0))
+        case "json":
+            return _is_json(answer, value)
+        case "regex":
+            return comparison.found(value, answer)
+        case "any":
+            return any(_meets(one, text) for one in value)
+        case "refusal":
+            return answer.startswith(tuple(value))
+        case "form":
+            return has_form(answer, value["lines"], value["length"], value.get("rhyme"), value.get("given", ()))
+        case _:
+            return is_call(text, value)
+
+
+def _folded(text: str, spec: Specification) -> str:
+    return comparison.folded(text, spec["ignore"]) if "ignore" in spec else text
+
+
+def _is_near(answer: str, value: float, tolerance: float) -> bool:
+    number = comparison.last_number(answer)
+    return number is not None and abs(number - Decimal(str(value))) <= Decimal(str(tolerance))
+
+
+def _is_json(answer: str, value: object) -> bool:
+    try:
+        return comparison.same(comparison.parsed(answer), value)
+    except ValueError:
+        return False
 
 
 def final_answer(text: str) -> str:
@@ -97,10 +106,10 @@ def message(text: str) -> Message:
     return parts
 
 
-def is_call(text: str, expected: dict[str, Any]) -> bool:
+def is_call(text: str, call: dict[str, Any]) -> bool:
     """Whether the final answer makes exactly one call and it equals {"name", "arguments"} as JSON (1 is not true)."""
     calls = message(text).get("tool_calls", [])
-    return final_answer(text).count(TOOL_CALL[0]) == 1 and [*map(_canonical, calls)] == [_canonical(expected)]
+    return final_answer(text).count(TOOL_CALL[0]) == 1 and [*map(_canonical, calls)] == [_canonical(call)]
 
 
 def _call(body: str) -> dict[str, Any] | None:

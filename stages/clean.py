@@ -20,15 +20,17 @@ def main(
     params, runtime = config.load(Params), config.runtime()
     process.claim("clean")
     workers = runtime.workers or os.cpu_count() or 1
-    # The evidence of a failure outlives the copy that `dvc exp run --temp` works in.
-    evidence = Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / "clean"
+    # What a failure leaves outlives the copy that `dvc exp run --temp` works in.
+    scratch, raws = Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / "clean", [pretrain, sft, dpo, prompts]
     with files.folder(out) as folder:
-        cleaned = collection.clean([pretrain, sft, dpo, prompts], benchmark, params.clean, workers, folder, evidence)
-    files.write_json(metrics, cleaned.report())
-    files.write_text(html, page.html(cleaned))
-    for name, funnel in cleaned.funnels.items():
-        removed = ", ".join(f"{count} {rule}" for rule, count in funnel.removed.most_common()) or "nothing removed"
-        print(f"{name}: {funnel.kept:,} of {funnel.lines:,} kept; {removed}")
+        cleaned = collection.clean(raws, benchmark, params.clean, workers, folder, scratch)
+        files.write_json(metrics, cleaned.report())
+        files.write_text(html, page.html(cleaned))
+        for name, funnel in cleaned.funnels.items():
+            removed = ", ".join(f"{count} {rule}" for rule, count in funnel.removed.most_common()) or "nothing removed"
+            print(f"{name}: {funnel.kept:,} of {funnel.documents:,} kept; {removed}", flush=True)
+        collection.check(cleaned, folder, scratch, html)
+    collection.forget(raws, scratch)
 
 
 if __name__ == "__main__":

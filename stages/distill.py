@@ -20,7 +20,7 @@ class Params:
     distill: DistillConfig
 
 
-def main(data: Path, tokenizer: Path, preset: Path, *outs: Path) -> None:
+def main(data: Path, preset: Path, *outs: Path) -> None:
     """The last six paths: folder, metrics and curve of the student, then of the control."""
     params, runtime = config.load(Params, preset=preset), config.runtime()
     device, dtype = hardware.setup(runtime)
@@ -39,8 +39,8 @@ def main(data: Path, tokenizer: Path, preset: Path, *outs: Path) -> None:
         fit(
             "distill", replace(params, distill=recipe), student.to(device),
             Distillation(recipe.alpha, recipe.temperature), Batches([source], recipe.batch_size, params.seed), recipe,
-            runtime, validate=validate if len(held_out) else None, inputs={"data": data, "tokenizer": tokenizer},
-            tokenizer=tokenizer, teacher=teacher, out=out, metrics=metrics, curve=curve, part=part,
+            runtime, validate=validate if len(held_out) else None, inputs={"data": data}, tokenizer=data,
+            teacher=teacher, out=out, metrics=metrics, curve=curve, part=part,
         )  # fmt: skip
 
     train("distill", columns.source(rows, data, "train-predictions"), params.distill, *outs[:3])

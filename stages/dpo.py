@@ -39,7 +39,7 @@ def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path
         "dpo", params, model.to(device), objective,
         Batches([pairs], params.dpo.batch_size, params.seed), params.dpo, runtime,
         validate=validate if len(held_out) else None, inputs=inputs, tokenizer=tokenizer, out=out,
-        metrics=metrics, curve=curve, finish=lambda model: lora.merge(model, params.dpo.lora),
+        metrics=metrics, curve=curve, finish=lambda model: lora.merge(model, params.dpo.lora, parent),
     )  # fmt: skip
 
 

@@ -1,44 +1,49 @@
-"""Stage evaluate: checkpoint + benchmark → the score of each family, and every item's answer."""
+"""Stage evaluate: checkpoint + benchmark + clean data → scores, every item's answer, held-out bits per byte."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, config, hardware, process, score, tracking
+from minimind import benchmark, checkpoint, config, hardware, heldout, process, score, tracking
 from minimind.chat import Chat
 from minimind.limits import Seed
+from minimind.packing import PackConfig
 from minimind.progress import Progress
 from minimind.score import EvaluateConfig
+from minimind.shards import Recipe
 
 
 @dataclass(frozen=True)
 class Params:
     seed: Seed
     evaluate: EvaluateConfig
+    pack: PackConfig
 
 
-def main(folder: Path, benchmark: Path, metrics: Path, details: Path) -> None:
+def main(folder: Path, exam: Path, pretrain: Path, sft: Path, metrics: Path, details: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
-    name, split = folder.name, params.evaluate.split
-    absent = "" if any(benchmark.glob("*.jsonl")) else "params.yaml has no data.benchmark"
-    if reason := checkpoint.disabled(folder) or absent:
-        return score.write(metrics, details, name, split, [], reason)
+    name, split, pack = folder.name, params.evaluate.split, params.pack
+    about: dict[str, object] = {"checkpoint": name, "split": split}
+    if reason := checkpoint.disabled(folder):
+        return score.write(metrics, details, about | {"reason": reason}, [], {})
     process.claim(f"evaluate@{name}")
     device, dtype = hardware.setup(runtime)
-    items = score.read(benchmark, split)
-    digests = {"parent": checkpoint.digest(folder), "data": checkpoint.digest(benchmark)}
-    with (
-        tracking.start(f"evaluate@{name}", params, inputs=digests) as run,
-        Progress(name, score.num_reports(items), "answer") as bar,
-    ):
-        chat = Chat(folder)
+    items = benchmark.read(exam, split) if any(exam.glob("*.jsonl")) else []
+    unseen = heldout.groups([pretrain, sft], pack.validation_share)
+    digests = {"parent": checkpoint.digest(folder), "data": checkpoint.digest(exam)}
+    with tracking.start(f"evaluate@{name}", params, inputs=digests) as run:
+        chat, batch_size = Chat(folder), runtime.evaluation_batch_size
         model = checkpoint.load(folder, dtype).cut_vocabulary(chat.tokenizer.get_vocab_size()).to(device)
-        examinee = score.Examinee(
-            model, chat, params.evaluate.max_new_tokens, params.seed, runtime.evaluation_batch_size, bar.update
-        )
-        results = score.run(examinee, items)
-        score.write(metrics, details, name, split, results)
+        with Progress(f"{name}: held out", sum(len(group.documents) for group in unseen), "document") as bar:
+            length = min(pack.max_seq_len, model.config.max_position_embeddings)
+            recipe = Recipe(folder, length, pack.validation_share, pack.thinking_off_share)
+            figures = heldout.measure(model, recipe, unseen, batch_size, bar.update)
+        with Progress(name, score.num_reports(items), "answer") as bar:
+            examinee = score.Examinee(model, chat, params.evaluate.max_new_tokens, params.seed, batch_size, bar.update)
+            results = score.run(examinee, items)
+        about |= {"parameters": model.num_parameters(), "digest": digests["parent"]}
+        score.write(metrics, details, about, results, figures)
         run.artifact(details)
-        run.checkpoint(folder, {f"{split}/{family}": it["score"] for family, it in score.families(results).items()})
+        run.checkpoint(folder, score.flat(split, results, figures))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main(base: Path, packed: Path, replayed: Path, tokenizer: Path, out: Path, m
         "sft", params, model.to(device), Language(),
         Batches(sources, params.sft.batch_size, params.seed), params.sft, runtime,
         validate=validate if len(held_out) else None, inputs=inputs, tokenizer=tokenizer, out=out,
-        metrics=metrics, curve=curve, finish=lambda model: lora.merge(model, params.sft.lora),
+        metrics=metrics, curve=curve, finish=lambda model: lora.merge(model, params.sft.lora, base),
     )  # fmt: skip
 
 

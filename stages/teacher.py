@@ -43,6 +43,8 @@ def main(parent: Path, prompts: Path, pretrain: Path, tokenizer: Path, out: Path
                 lambda batch: teacher.predict(model, batch, top_k), rows, shapes, resume, split, device
             )
             write_columns(partial / f"{split}-predictions.arrow", predicted)
+        for name in checkpoint.TOKENIZER_FILES:  # a student speaks by the template that its teacher does
+            (partial / name).write_bytes((parent / name).read_bytes())
         files.write_manifest(partial, {"lineage": checkpoint.lineage("teacher", inputs, params)})
 
 

@@ -51,7 +51,7 @@ def test_what_is_neither_yes_nor_no_is_refused_by_name(value):
         answers.switched_off({"content": "x", "weight": value})
 
 
-def said(content: str, **more: object) -> list[object]:
+def said(content: object, **more: object) -> list[object]:
     return [{"role": "user", "content": "1+?"}, {"role": "assistant", "content": content, **more}]
 
 
@@ -67,6 +67,8 @@ WRITTEN = f"<tool_call>{json.dumps(CALL)}</tool_call>"
         (f"<think>\nI call <tool_call>.\n</think>\n\n{WRITTEN}", "<think>\nI call <tool_call>.\n</think>\n\n", 1),
         ('<tool_call>{"name": "add", "arguments": "{}"}</tool_call>', "", 1),
         ('<tool_call>{"name": "add", "parameters": {}}</tool_call>', "", 1),
+        ('<tool_call>{"name": "add", "arguments": ""}</tool_call>', "", 1),
+        ([{"type": "text", "text": WRITTEN}], "", 1),
     ],
 )
 def test_calls_that_are_written_out_become_calls(content, before, count):
@@ -75,7 +77,7 @@ def test_calls_that_are_written_out_become_calls(content, before, count):
     assert converted == 1 and not answers.written_out(conversation.messages[1:] if "think" not in before else [])
     assert conversation.messages[1]["content"] == before
     assert [call["name"] for call in conversation.messages[1]["tool_calls"]] == ["add"] * count
-    if json.dumps(CALL) in content:
+    if json.dumps(CALL) in str(content):
         assert conversation.messages[1]["tool_calls"][0] == CALL
 
 
@@ -120,5 +122,5 @@ def test_results_that_are_written_out_are_those_of_tools():
 
 
 def test_what_is_no_list_of_messages_passes_through():
-    for value in (None, "x", [], [None, 7, {"content": None}], [{"role": "assistant", "content": ["<tool_call>"]}]):
+    for value in (None, "x", [], [None, 7, {"content": None}], [{"role": "assistant", "content": [7]}]):
         assert answers.one_notation(value) == (value, 0)

@@ -4,9 +4,11 @@ import json
 import random
 from typing import Any
 
+import jinja2
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
+from toy.conversations import CASES, call
 from transformers import AutoTokenizer
 
 from minimind.chat import FEW_TEXTS, Chat, Conversation, ConversationError, Template
@@ -111,6 +113,69 @@ def test_transformers_4_encodes_and_masks_the_same(chat, tokenizer_folder, trans
     (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
     encoded = json.loads(transformers4(TEMPLATE_4, tokenizer_folder, tmp_path / "cases.json"))
     assert [list(pair) for pair in chat.encode_batch(talks)] == encoded
+
+
+def test_conversations_in_openai_s_form_are_rendered_as_ours(chat, theirs, tokenizer_folder, transformers4, tmp_path):
+    expected = [chat.prompt(ours, tools, thinking) for _, _, ours, tools, thinking in CASES]
+    for (name, given, _, tools, thinking), ids in zip(CASES, expected, strict=True):
+        options = {"tools": tools, "enable_thinking": thinking, "add_generation_prompt": True, "return_dict": False}
+        assert theirs.apply_chat_template(given, **options) == ids, name
+    cases = [[given, tools, thinking] for _, given, _, tools, thinking in CASES]
+    (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    program = TEMPLATE_4.replace("tokenize=True", "tokenize=True, add_generation_prompt=True")
+    assert [ids for ids, _ in json.loads(transformers4(program, tokenizer_folder, tmp_path / "cases.json"))] == expected
+
+
+def test_arguments_as_text_are_written_as_the_object_they_stand_for(chat, theirs):
+    source = random.Random(6)
+    characters = [
+        "a",
+        '"',
+        "\\",
+        "/",
+        "\n",
+        "\t",
+        "\x01",
+        "\x7f",
+        "巴",
+        "😀",
+        "é",
+        ",",
+        ":",
+        " ",
+        "{",
+        "]",
+        "u4e2d",
+        "\u2028",
+    ]
+
+    def value(depth: int = 0) -> Any:
+        kind = source.randint(0, 4 if depth < 3 else 2)
+        if kind == 0:
+            return "".join(source.choices(characters, k=source.randint(0, 8)))
+        if kind < 3:
+            return source.choice([1, -2.5, 0, 10**6, True, False, None])
+        size = range(source.randint(0, 3))
+        return (
+            [value(depth + 1) for _ in size]
+            if kind == 3
+            else {f"{n}{source.choice(characters)}": value(depth + 1) for n in size}
+        )
+
+    for _ in range(60):
+        arguments = {"k": value(), "巴": value()}
+        meant = chat.render([USER, call(arguments)])
+        for options in ({}, {"ensure_ascii": False}, {"separators": (",", ":")}, {"indent": 2}):
+            written = [USER, call(json.dumps(arguments, **options))]
+            assert theirs.apply_chat_template(written, tokenize=False) == meant == chat.render(written)
+    for nothing in ("", " ", "{}", "{ }", None):
+        assert theirs.apply_chat_template([USER, call(nothing)], tokenize=False) == chat.render([USER, call({})])
+
+
+@pytest.mark.parametrize("content", [[{"type": "image_url", "image_url": {"url": "x"}}], [7], {"text": "x"}])
+def test_what_is_no_text_is_refused_by_the_template(theirs, content):
+    with pytest.raises(jinja2.TemplateError, match="no text"):
+        theirs.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
 
 
 def test_a_prompt_is_the_beginning_of_its_conversation(chat):
@@ -261,6 +326,58 @@ def test_a_folder_without_a_template_is_refused(tokenizer_folder, tmp_path):
 USER = {"role": "user", "content": "u"}
 
 
+def calling(arguments: Any, **call: Any) -> dict[str, Any]:
+    function = {"name": "f", "arguments": arguments} | call
+    return {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return {"name": "f", "arguments": {"x": value}, "parameters": {"x": value}}
+
+
+@pytest.mark.parametrize("form", [str, json.loads], ids=["text", "value"])
+def test_numbers_in_calls_and_tools_stay_to_the_digit(chat, form):
+    """As JSON text; values from Python have no notation of their own, but integers of any size."""
+    said = '{"id": 12345678901234567890123, "n": [-9223372036854775809, 18446744073709551616]}'
+    if form is str:
+        said = said[:-1] + ', "x": [1.10, 1e5, 2E-7, 0.1, -0.0, 1e999, 3.14159265358979323846, "1.10"]}'
+    tool = f'{{"name": "f", "parameters": {said}}}'
+    rendered = chat.render([USER, calling(form(said))], tools=f"[{tool}]")
+    assert f'"arguments": {said}}}' in rendered
+    assert tool in rendered
+
+
+@pytest.mark.parametrize("arguments", ["", " ", None, "null", "{}", {}])
+def test_a_call_may_have_no_arguments(chat, arguments):
+    message = calling(arguments)
+    assert '{"name": "f", "arguments": {}}' in chat.render([USER, message])
+    if arguments is None:
+        del message["tool_calls"][0]["function"]["arguments"]
+        assert '{"name": "f", "arguments": {}}' in chat.render([USER, message])
+
+
+def test_other_forms_of_openai_are_the_same_conversation():
+    call = {"name": "f", "arguments": '{"a": 1}'}
+    theirs = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "kind."}]},
+        {"role": "user", "content": [{"type": "input_text", "text": "Hi"}, "!"]},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "f", "content": "2"},
+        {"role": "assistant", "content": [{"type": "text", "text": "Two."}], "function_call": None},
+    ]
+    ours = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Hi!"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "Two."},
+    ]
+    assert Conversation.of(theirs) == Conversation.of(ours)
+
+
 @pytest.mark.parametrize(
     ("messages", "tools", "says"),
     [
@@ -275,7 +392,17 @@ USER = {"role": "user", "content": "u"}
         ([{"role": "assistant", "content": "x", "reasoning_content": ["y"]}], None, "reasoning_content is list"),
         ([{"role": "assistant", "content": "", "tool_calls": "{"}], None, "tool_calls are not JSON"),
         ([{"role": "assistant", "content": "", "tool_calls": '"x"'}], None, "tool_calls are no list"),
-        ([{"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}], None, "an object of arguments"),
+        ([{"role": "assistant", "content": "", "tool_calls": [{"arguments": {}}]}], None, "an object of arguments"),
+        ([calling("[1]")], None, "an object of arguments"),
+        ([calling('{"a": "\\ud83d"}')], None, "arguments of a tool call are not JSON.*surrogate"),
+        ([calling({"a": "\ud83d"})], None, "surrogate"),
+        ([calling('{"a": NaN}')], None, "hold NaN"),
+        ([calling({"a": float("inf")})], None, "hold NaN or Infinity"),
+        ([calling('{"a": ' + "[" * 990 + "]" * 990 + "}")], None, "arguments .* nested more than 128"),
+        ([calling(nested(990))], None, "tool_calls are nested more than 128"),
+        ([{"role": "user", "content": "x"}], [nested(990)], "tools are nested more than 128"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], None, "part 1 of the content is image_url, expected"),
+        ([{"role": "user", "content": [{"type": "text", "text": "a"}, 3]}], None, "part 2 of the content"),
         ([{"role": "assistant", "content": "", "tool_calls": [{"function": "f"}]}], None, "an object of arguments"),
         (
             [{"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "x"}]}],

@@ -10,6 +10,7 @@ from toy.models import random_model
 
 from minimind import checkpoint, config, files, tokenizer
 from minimind.checkpoint import CheckpointError
+from minimind.errors import UserError
 from minimind.model import ModelConfig, RopeScaling
 
 torch.set_num_threads(1)
@@ -97,7 +98,7 @@ def test_equal_models_give_equal_bytes(tmp_path: Path, tokenizer_folder: Path) -
     contents = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("a", "b")]
     assert contents[0] == contents[1]
     assert contents[0].keys() == {
-        "config.json", "generation_config.json", "manifest.json", "model.safetensors", "tokenizer.json",
+        "README.md", "config.json", "generation_config.json", "manifest.json", "model.safetensors", "tokenizer.json",
         "tokenizer_config.json",
     }  # fmt: skip
 
@@ -150,3 +151,70 @@ def test_lineage(tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.Mon
     statistics = tokenizer_folder / "statistics.json"
     statistics.write_text("{} ")
     assert checkpoint.digest(tokenizer_folder) != before
+
+
+def damaged(tmp_path: Path, tokenizer_folder: Path, name: str, content: bytes | None, **changes: object) -> Path:
+    """A checkpoint in which a file, or a key of the manifest, is another, and whose manifest says so."""
+    folder = tmp_path / "damaged"
+    checkpoint.save(folder, random_model(QWEN3), tokenizer_folder, {})
+    manifest = files.read_manifest(folder)
+    if content is not None:
+        (folder / name).write_bytes(content)
+    (folder / files.MANIFEST).unlink()
+    files.write_manifest(folder, {"model": manifest["model"] | changes, "lineage": {}})
+    return folder
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 99, b"\x08\0\0\0\0\0\0\0{}      ", b"\xff" * 7 + b"\x7f{}"])
+def test_weights_that_are_none_are_named(tmp_path: Path, tokenizer_folder: Path, content: bytes) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.safetensors .*"):
+        checkpoint.load(damaged(tmp_path, tokenizer_folder, checkpoint.WEIGHTS, content))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"num_hidden_layers": 10**7}, "num_hidden_layers|hidden_layers"),
+        ({"num_hidden_layers": 3}, "weights of 2 hidden_layers, and its description says num_hidden_layers 3"),
+        ({"hidden_size": 48 * 10**4}, r"lm_head.weight has the shape \(300, 48\)"),
+        ({"vocab_size": 10**6}, "lm_head.weight has the shape"),
+        ({"max_position_embeddings": 10**8}, "max_position_embeddings is 100,000,000"),
+        ({"use_moe": True, "num_experts": 1000}, "weights of 0 experts, and its description says num_experts 1000"),
+        ({"qk_norm": False}, "k_norm.weight that our model has no place for"),
+        ({"hidden_size": "48"}, "`model.hidden_size` is '48'"),
+        ({"tie_word_embeddings": "no"}, "`model.tie_word_embeddings` is 'no'"),
+    ],
+)
+def test_a_description_that_is_not_of_its_weights_takes_neither_time_nor_memory(
+    tmp_path: Path, tokenizer_folder: Path, changes: dict[str, object], says: str
+) -> None:
+    with pytest.raises(CheckpointError, match=says):
+        checkpoint.load(damaged(tmp_path, tokenizer_folder, "", None, **changes))
+
+
+def test_a_manifest_without_a_model_is_named(tmp_path: Path, tokenizer_folder: Path) -> None:
+    folder = damaged(tmp_path, tokenizer_folder, "", None)
+    for extra in ({}, {"model": None}, {"model": []}):
+        (folder / files.MANIFEST).unlink()
+        files.write_manifest(folder, extra)
+        with pytest.raises(CheckpointError, match=r"manifest.json: `model`"):
+            checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("tokenizer.json", b"{}", "tokenizer.json is no tokenizer"),
+        ("tokenizer.json", b"\xff", "tokenizer.json is no tokenizer"),
+        ("tokenizer.json", b"[" * 100_000, "tokenizer.json is no tokenizer"),
+        ("tokenizer_config.json", b"[]", "tokenizer_config.json is no JSON object"),
+        ("tokenizer_config.json", b"{", "tokenizer_config.json is not JSON"),
+        ("tokenizer_config.json", b'{"eos_token": "<none>"}', "eos_token is '<none>'"),
+        ("tokenizer_config.json", b'{"eos_token": 7}', "eos_token is 7"),
+    ],
+)
+def test_a_tokenizer_that_is_none_is_named(
+    tmp_path: Path, tokenizer_folder: Path, name: str, content: bytes, says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        checkpoint.special_ids(damaged(tmp_path, tokenizer_folder, name, content))

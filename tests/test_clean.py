@@ -3,7 +3,10 @@
 import json
 import os
 import random
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,10 +15,11 @@ from typing import Any
 import pytest
 
 from minimind import config, corpus, files
-from minimind.cleaning import collection, duplicates, page
+from minimind.cleaning import collection, duplicates, page, shards
 from minimind.cleaning.collection import Cleaned, CleanError
 from minimind.cleaning.settings import DATA_SETS, CleanConfig
 from minimind.pool import Local
+from stages import clean as stages_clean
 
 ROOT = Path(__file__).parents[1]
 FULL = config.parse(
@@ -54,7 +58,7 @@ def write(root: Path, data: dict[str, list[Any]]) -> list[Path]:
 def run(tmp_path: Path, data: dict[str, list[Any]], settings: CleanConfig = FULL, workers: int = 1) -> Cleaned:
     *raws, benchmark = write(tmp_path / "raw", data)
     return collection.clean(
-        raws, benchmark, replace(settings, max_removed_share=1.0), workers, tmp_path / "out", tmp_path
+        raws, benchmark, replace(settings, max_removed_share=1.0), workers, tmp_path / "out", tmp_path / "scratch"
     )
 
 
@@ -65,12 +69,25 @@ def removed(tmp_path: Path, name: str) -> list[tuple[int, str]]:
 
 def test_what_no_rule_touches_stays_to_the_byte(tmp_path: Path) -> None:
     odd = b'{"text":   "%s", "kept": [1,  2]}' % PROSE.encode()
-    bad = [b"not json", b'{"text": 3}', b"\xff\xfe", b""]
+    bad = [b"not json", b'{"text": 3}', b"\xff\xfe", b'{"text": "\\ud83d"}']
     cleaned = run(tmp_path, {"pretrain": [odd, *bad]})
     raw = (tmp_path / "raw/pretrain/a.jsonl").read_bytes()
     assert (tmp_path / "out/pretrain/a.jsonl").read_bytes() == raw
     funnel = cleaned.funnels["pretrain"]
     assert (funnel.lines, funnel.kept, funnel.unreadable, funnel.kept_bytes) == (5, 5, 4, len(raw))
+
+
+def test_blank_lines_are_left_out_and_counted(tmp_path: Path) -> None:
+    document = {"text": PROSE.format(n=1)}
+    data = [b"", document, b" \t\r", b"\xef\xbb\xbf", {"text": "Short."}, b""]
+    cleaned = run(tmp_path, {"pretrain": data, "benchmark": [b"", ITEM, b""]})
+    assert json.loads((tmp_path / "out/pretrain/a.jsonl").read_bytes()) == document
+    assert removed(tmp_path, "pretrain") == [(5, "too short")]
+    funnel = cleaned.funnels["pretrain"]
+    assert (funnel.blank, funnel.documents, funnel.kept, funnel.unreadable) == (4, 2, 1, 0)
+    assert funnel.report() | {"documents": 2, "blank": 4} == funnel.report()
+    assert files.read_manifest(tmp_path / "out/pretrain")["files"]["a.jsonl"]["lines"] == 1
+    assert "4 blank lines" in page.html(cleaned)
 
 
 def test_each_rule_removes_what_it_is_for_and_says_where_it_stood(tmp_path: Path) -> None:
@@ -102,7 +119,7 @@ def test_each_rule_removes_what_it_is_for_and_says_where_it_stood(tmp_path: Path
         (2, "too short"), (3, "language"), (4, "line ends"), (6, "top n-gram"), (7, "contaminated"), (8, "duplicate"),
     ]  # fmt: skip
     assert sorted(removed(tmp_path, "sft")) == [
-        (2, "refusal"), (3, "refusal"), (4, "turns"), (5, "malformed"), (6, "malformed"), (7, "contaminated"),
+        (2, "apology"), (3, "disclaimer"), (4, "turns"), (5, "malformed"), (6, "malformed"), (7, "contaminated"),
         (8, "duplicate"),
     ]  # fmt: skip
     report = cleaned.report()
@@ -170,7 +187,7 @@ def test_duplicates_are_found_across_files(tmp_path: Path) -> None:
     lines = [json.dumps({"text": text}) for text in ("y", "z", PROSE.format(n=7))]
     (raws[0] / "b.jsonl").write_text("\n".join(lines) + "\n")
     settings = replace(FULL, max_removed_share=1.0, length="off", quality="off", near_duplicates="off")
-    collection.clean(raws, benchmark, settings, 1, tmp_path / "out", tmp_path)
+    collection.clean(raws, benchmark, settings, 1, tmp_path / "out", tmp_path / "scratch")
     (entry,) = map(json.loads, (tmp_path / "out/removed/pretrain.jsonl").read_text().splitlines())
     assert (entry["file"], entry["line"], entry["detail"]) == ("b.jsonl", 3, "of a.jsonl:1")
     assert (tmp_path / "out/pretrain/b.jsonl").read_bytes().count(b"\n") == 2
@@ -180,7 +197,7 @@ def test_too_little_memory_for_near_duplicates_is_said_beforehand(tmp_path: Path
     *raws, benchmark = write(tmp_path / "raw", {"pretrain": [{"text": "x"}]})
     files.write_manifest(raws[0], details={"a.jsonl": {"lines": 10**12}})
     with pytest.raises(CleanError, match=r"pretrain: .* among 1,000,000,000,000 documents .* out of clean.near_dupl"):
-        collection.clean(raws, benchmark, FULL, 1, tmp_path / "out", tmp_path)
+        collection.clean(raws, benchmark, FULL, 1, tmp_path / "out", tmp_path / "scratch")
     assert not (tmp_path / "out").exists()
 
 
@@ -205,22 +222,157 @@ def test_neither_the_number_of_processes_nor_a_dead_one_changes_a_byte(
         "pretrain": [{"text": text} for text in texts] + [b"broken"] * 3,
         "sft": [talk(f"{n % 50}?", texts[n]) for n in range(100)],
     }
-    monkeypatch.setattr(corpus, "SHARD_BYTES", 5000)
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 12_000)
     results = []
     for name, pool, workers in (("one", Local, 1), ("two", Local, 2), ("three", Deadly, 3)):
         monkeypatch.setattr(collection, "Local", pool)
         run(tmp_path / name, data, workers=workers)
-        out = tmp_path / name / "out"
-        results.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
+        results.append(outs(tmp_path / name / "out"))
     assert results[0] == results[1] == results[2]
     assert 3 < results[0][Path("pretrain/a.jsonl")].count(b"\n") < 203
 
 
-def test_a_rule_that_empties_the_data_stops_the_stage_and_leaves_the_list(tmp_path: Path) -> None:
-    *raws, benchmark = write(tmp_path / "raw", {"pretrain": [{"text": "Short."}] * 3})
-    with pytest.raises(CleanError, match=r"pretrain: 3 of 3 documents were removed \(3 too short\)"):
-        collection.clean(raws, benchmark, FULL, 1, tmp_path / "out", tmp_path / "evidence")
-    assert (tmp_path / "evidence/pretrain.removed.jsonl").read_bytes().count(b"\n") == 3
+def outs(folder: Path) -> dict[Path, bytes]:
+    """Every file below a folder."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def stage(tmp_path: Path, **changes: Any) -> None:
+    """The stage clean in `tmp_path`, on what `write` has written there."""
+    document = config.read(ROOT / "profiles/minimind-3.yaml")
+    clean = asdict(FULL) | {"near_duplicates": "off", **changes}
+    files.write_json(tmp_path / "params.yaml", {"clean": clean, "runtime": document["runtime"] | {"workers": 1}})
+    raws = [tmp_path / "raw" / name for name in (*DATA_SETS, "benchmark")]
+    stages_clean.main(*raws, tmp_path / "data/clean", tmp_path / "metrics/clean.json", tmp_path / "metrics/clean.html")
+
+
+def test_a_rule_that_empties_the_data_leaves_page_counts_and_lists_and_the_retry_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sound = [{"text": PROSE.format(n=number)} for number in range(4)]
+    write(tmp_path / "raw", {"pretrain": [{"text": "Short."}, *sound], "sft": [talk("Hi?", "I can't help.")] * 3})
+    told = (
+        r"pretrain: 1 of 5 different documents were removed \(1 too short; .*pretrain.removed.jsonl\); sft: 1 of 1 "
+        r"different .* \(1 refusal; .*more than clean.max_removed_share 0.1 allows. Samples are in .*clean.html"
+    )
+    with pytest.raises(CleanError, match=told.replace("sft: 1 of 1", "sft: 3 of 3").replace("1 refusal", "3 refusal")):
+        stage(tmp_path, max_removed_share=0.1)
+    assert json.loads(Path("metrics/clean.json").read_bytes())["data_sets"]["sft"]["removed"]["refusal"]
+    assert "Short." in Path("metrics/clean.html").read_text(encoding="utf-8")
+    assert Path(".resume/clean/pretrain.removed.jsonl").read_bytes().count(b"\n") == 1
+    assert not Path("data/clean").exists()
+
+    def never(*_: object) -> None:
+        raise AssertionError("cleaned again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.Cleaner, "clean", never)
+        stage(tmp_path, max_removed_share=1.0)
+    assert Path("data/clean/pretrain/a.jsonl").read_bytes().count(b"\n") == 4
+    with monkeypatch.context() as patch:  # what is finished is not taken up again
+        patch.setattr(shards.Cleaner, "clean", never)
+        with pytest.raises(AssertionError, match="cleaned again"):
+            stage(tmp_path, max_removed_share=1.0)
+
+
+def test_a_changed_rule_or_file_takes_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (raw, *_) = write(tmp_path / "raw", {"pretrain": [{"text": "Short."}, {"text": PROSE}]})
+    with pytest.raises(CleanError, match="1 of 2 "):
+        stage(tmp_path, max_removed_share=0.1)
+    with pytest.raises(CleanError, match="2 of 2 "):
+        stage(tmp_path, max_removed_share=0.1, min_characters=5000)
+    (raw / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ("Short.", "Or.", PROSE)))
+    with pytest.raises(CleanError, match="2 of 3 "):
+        stage(tmp_path, max_removed_share=0.1)
+
+
+def test_honest_duplicates_do_not_count_as_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "raw", {"pretrain": [{"text": PROSE.format(n=number % 3)} for number in range(12)]})
+    stage(tmp_path, max_removed_share=0.0)
+    assert Path("data/clean/pretrain/a.jsonl").read_bytes().count(b"\n") == 3
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "SHARD_BYTES", 2000)
+    texts = [PROSE.format(n=number % 9) + f" {number}" for number in range(60)]
+    *raws, benchmark = write(tmp_path / "raw", {"pretrain": [{"text": text} for text in texts]})
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "from minimind import config, corpus\n"
+        "from minimind.cleaning import collection, shards, settings\n"
+        "corpus.SHARD_BYTES, left, whole = 2000, 4, shards.Cleaner.clean\n"
+        "def clean(self, shard):\n"
+        "    global left\n"
+        "    left -= 1\n"
+        "    if left < 0:\n"
+        "        shard.part.write_text('half')\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return whole(self, shard)\n"
+        "shards.Cleaner.clean = clean\n"
+        "root, profile = map(pathlib.Path, sys.argv[1:])\n"
+        "raws = [root / 'raw' / name for name in settings.DATA_SETS]\n"
+        "rules = config.parse(settings.CleanConfig, config.read(profile)['clean'], profile, 'clean')\n"
+        "(root / 'killed').mkdir()\n"
+        "collection.clean(raws, root / 'raw/benchmark', rules, 1, root / 'killed', root / 'scratch')\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), str(ROOT / "profiles/minimind-3.yaml")]
+    assert subprocess.run(command, check=False, cwd=ROOT).returncode == -signal.SIGKILL
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "scratch").rglob("*.outcome")}
+    assert len(finished) == 4
+    collection.clean(raws, benchmark, FULL, 1, tmp_path / "out", tmp_path / "scratch")
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    collection.clean(raws, benchmark, FULL, 1, tmp_path / "fresh", tmp_path / "other")
+    assert outs(tmp_path / "out") == outs(tmp_path / "fresh")
+    collection.forget(raws, tmp_path / "scratch")
+    assert not list((tmp_path / "scratch").rglob("*.part"))
+
+
+def test_every_source_has_a_funnel_of_documents_and_bytes_that_adds_up(tmp_path: Path) -> None:
+    *raws, benchmark = write(tmp_path / "raw", {"pretrain": [{"text": PROSE.format(n=1)}, {"text": "Short."}, b"bad"]})
+    html = f"<p>{PROSE.format(n=2)}</p>"
+    lines = [
+        json.dumps({"text": text})
+        for text in (PROSE.format(n=1), html, "Or.", "It was good to have the better weather. " * 60)
+    ]
+    (raws[0] / "b.jsonl").write_text("\n".join(lines) + "\n")
+    settings = replace(FULL, near_duplicates="off")
+    cleaned = collection.clean(raws, benchmark, settings, 1, tmp_path / "out", tmp_path / "scratch")
+    report = cleaned.report()["data_sets"]["pretrain"]
+    assert {name: (part["documents"], part["kept"]["documents"]) for name, part in report["sources"].items()} == {
+        "a.jsonl": (3, 2), "b.jsonl": (4, 1),
+    }  # fmt: skip
+    assert set(report["sources"]["b.jsonl"]["removed"]) == {"too short", "top n-gram", "duplicate"}
+    assert report["sources"]["b.jsonl"]["edited"] == {"html": 1}
+    for name, part in report["sources"].items():
+        kept = (tmp_path / "out/pretrain" / name).stat().st_size
+        taken = sum(entry["bytes"] for entry in part["removed"].values())
+        # The tags, the space at the end of the paragraph, and the one behind the colon of what is written anew.
+        edits = len("<p></p>") + 2 if name == "b.jsonl" else 0
+        assert part["bytes"] == (raws[0] / name).stat().st_size == kept + taken + edits
+        assert part["kept"]["bytes"] == kept
+    for key in ("documents", "bytes", "unreadable"):
+        assert report[key] == sum(part[key] for part in report["sources"].values())
+    for title, counts, steps in page.funnels("pretrain", cleaned.funnels["pretrain"]):
+        assert counts.kept == counts.lines - sum(step.documents for step in steps), title
+        assert counts.kept_bytes == counts.num_bytes - sum(step.num_bytes for step in steps), title
+    html = page.html(cleaned)
+    assert all(part in html for part in ("<h4>all ", "<h4>a.jsonl ", "<h4>b.jsonl ", "edits", "60 times “it was good”"))
+
+
+def test_the_page_shows_twenty_documents_of_a_rule_to_judge(tmp_path: Path) -> None:
+    cleaned = run(tmp_path, {"pretrain": [{"text": f"Short {number}."} for number in range(30)]})
+    html = page.html(cleaned)
+    assert html.count('<div class="document ') == html.count('class="wrong"') == 20
+    names = re.findall(r'class="right" name="([^"]+)"', html)
+    assert len(set(names)) == 20, "each document has its own verdict"
+
+
+@pytest.mark.parametrize(("num_bytes", "told"), [(0, "0 B"), (999, "999 B"), (1234, "1.23 kB"), (5_670_000, "5.67 MB")])
+def test_sizes_are_told_in_their_unit(num_bytes: int, told: str) -> None:
+    assert page.size(num_bytes) == told
 
 
 def test_edits_reach_texts_and_leave_tool_calls_alone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,26 @@ def test_verify_tells_whole_from_damaged(root: Path, capsys: pytest.CaptureFixtu
     Path("models/sft/weights").write_bytes(b"12346")
     assert cli.main(["verify", "models/sft"]) == 1
     assert "models/sft/weights has other contents" in capsys.readouterr().err
+
+
+def test_a_missing_folder_is_made_by_the_pipeline(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["verify", "models/dpo"], ["export", "models/dpo"]):
+        assert cli.main(command) == 1
+        assert "there is no folder models/dpo: `dvc repro` makes" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:
+    """As in `minimind … | head -1`: silence, and the status that shells give to SIGPIPE."""
+    program = (
+        "import sys; from minimind import cli\n"
+        "cli.deps = lambda: [print('x' * 1000) for _ in range(1000)]\n"
+        "sys.exit(cli.main(['deps']))"
+    )
+    command = [sys.executable, "-c", program]
+    environment = {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == cli.BROKEN_PIPE

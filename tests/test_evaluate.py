@@ -6,22 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from minimind import checkpoint, files, process, report, tracking
 from minimind.atlas import world
+from minimind.benchmark import BenchmarkError
 from minimind.chat import Chat
 from minimind.families import FAMILIES
 from minimind.model import Decoder, ModelConfig
-from minimind.score import BenchmarkError
 from stages import evaluate
 
 PARAMS = """
 seed: 3
 evaluate: {split: dev, max_new_tokens: 12}
+pack: {max_seq_len: 64, validation_share: 0.5, max_quarantine_share: 0, thinking_off_share: 0.5}
 runtime: {device: cpu, dtype: float32, threads: 1, micro_batch_size: 0, compile: "off", workers: 1,
           evaluation_batch_size: 16}
 """
+PRETRAIN, SFT = "pretrain", "sft"  # of the atlas
+CLEAN = (Path("clean/pretrain"), Path("clean/sft"))
 Records = list[tuple[str, Any]]
 
 
@@ -60,6 +64,10 @@ def told(tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
     lines = [json.dumps(item, ensure_ascii=False) + "\n" for item in world.generate("dev", 24, 1)]
     (benchmark / "dev.jsonl").write_text("".join(lines))
     files.write_manifest(benchmark)
+    for name, data_set in {"pretrain": PRETRAIN, "sft": SFT}.items():
+        Path("clean", name).mkdir(parents=True)
+        lines = [orjson.dumps(record) + b"\n" for record in world.generate(data_set, 60, 2)]
+        Path("clean", name, f"0-{name}.jsonl").write_bytes(b"".join(lines))
     told: Records = []
 
     def start(stage: str, params: object, *, inputs: dict[str, str]) -> Silent:
@@ -77,7 +85,7 @@ def outputs(name: str) -> tuple[Path, Path]:
 
 def test_scores_are_complete_repeatable_and_told(told: Records) -> None:
     for name in ("first", "second"):
-        evaluate.main(Path("models/sft"), Path("benchmark"), *outputs(name))
+        evaluate.main(Path("models/sft"), Path("benchmark"), *CLEAN, *outputs(name))
     (scores, items), again = outputs("first"), outputs("second")
     assert scores.read_bytes() == again[0].read_bytes()
     assert items.read_bytes() == again[1].read_bytes()
@@ -87,15 +95,23 @@ def test_scores_are_complete_repeatable_and_told(told: Records) -> None:
     assert [values["n"] for values in document["families"].values()] == [2] * 12 + [4, 2]
     assert report.read_evaluation(scores).split == "dev"  # which compares scores with items
     metrics = {f"dev/{family}": values["score"] for family, values in document["families"].items()}
+    for name in ("pretrain", "sft"):
+        (languages,) = document["held_out"][name].values()
+        metrics |= {f"held_out/{name}/0-{name}/{it}": languages[it]["bits_per_byte"] for it in languages}
+        assert list(languages) == ["en", "zh"]
+    assert len(metrics) == 14 + 4
+    model = checkpoint.load(Path("models/sft"))
+    assert document["parameters"] == model.num_parameters()
+    assert document["digest"] == checkpoint.digest(Path("models/sft"))
     assert told[:3] == [
         ("evaluate@sft", ["data", "parent"]), ("artifact", items.read_bytes()), ("checkpoint", metrics),
     ]  # fmt: skip
 
 
 def test_the_seed_matters_to_samples_only(told: Records, edit: Callable[[str, str], None]) -> None:
-    evaluate.main(Path("models/sft"), Path("benchmark"), *outputs("first"))
+    evaluate.main(Path("models/sft"), Path("benchmark"), *CLEAN, *outputs("first"))
     edit("seed: 3", "seed: 4")
-    evaluate.main(Path("models/sft"), Path("benchmark"), *outputs("second"))
+    evaluate.main(Path("models/sft"), Path("benchmark"), *CLEAN, *outputs("second"))
     first, second = (files.read_jsonl(outputs(name)[1]) for name in ("first", "second"))
     different = {one["family"] for one, other in zip(first, second, strict=True) if one != other}
     assert different == {"clean"}
@@ -103,18 +119,26 @@ def test_the_seed_matters_to_samples_only(told: Records, edit: Callable[[str, st
 
 def test_a_control_that_was_not_trained_has_no_scores(told: Records) -> None:
     files.write_json(Path("models/control/disabled.json"), {"reason": "distill.control is false"})
-    evaluate.main(Path("models/control"), Path("benchmark"), *outputs("control"))
+    evaluate.main(Path("models/control"), Path("benchmark"), *CLEAN, *outputs("control"))
     assert files.read_json(outputs("control")[0]) == {
-        "checkpoint": "control", "split": "dev", "families": {}, "reason": "distill.control is false",
+        "checkpoint": "control", "split": "dev", "families": {}, "held_out": {},
+        "reason": "distill.control is false",
     }  # fmt: skip
     assert outputs("control")[1].read_text() == ""
     assert told == []
 
 
+def test_without_a_benchmark_there_are_held_out_figures(told: Records) -> None:
+    Path("benchmark/dev.jsonl").unlink()
+    evaluate.main(Path("models/sft"), Path("benchmark"), *CLEAN, *outputs("first"))
+    document = files.read_json(outputs("first")[0])
+    assert document["families"] == {} and set(document["held_out"]) == {"pretrain", "sft"}
+
+
 def test_an_unknown_split_is_named(told: Records, edit: Callable[[str, str], None]) -> None:
     edit("split: dev", "split: exam")
     with pytest.raises(BenchmarkError, match=r"exam.jsonl is missing: set evaluate.split .*\(dev\)"):
-        evaluate.main(Path("models/sft"), Path("benchmark"), *outputs("first"))
+        evaluate.main(Path("models/sft"), Path("benchmark"), *CLEAN, *outputs("first"))
 
 
 @pytest.fixture

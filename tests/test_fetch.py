@@ -104,13 +104,13 @@ def test_a_file_that_dvc_does_not_watch_must_be_pinned(root: Path) -> None:
     ("entry", "message"),
     [
         ({"uri": "file:data/own/none.jsonl"}, "there is no such file"),
-        ({"uri": "file:data/own/notes.txt"}, r"notes.txt is no \.jsonl, .*say which with `format:`"),
+        ({"uri": "file:data/own/notes.pdf"}, r"notes.pdf is no \.jsonl, .*say which with `format:`"),
         ({"uri": "file:data/own/**/*.jsonl"}, "two files called one.jsonl"),
         ({"uri": "file:data/own/poems/*.jsonl", "sha256": "0" * 64}, "2 files, which can't be pinned"),
     ],
 )
 def test_ambiguities_are_refused(root: Path, entry: collection.Entry, message: str) -> None:
-    (root / "data/own/notes.txt").write_text("notes")
+    (root / "data/own/notes.pdf").write_text("notes")
     (root / "data/own/one.jsonl").write_bytes(LINES)
     with pytest.raises(FetchError, match=message):
         bring(root, entry)

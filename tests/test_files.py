@@ -119,3 +119,31 @@ def test_jsonl_is_read_whole_and_bad_lines_are_named(tmp_path: Path) -> None:
         path.write_text('{"a": 1}\n' + line)
         with pytest.raises(files.CorruptError, match="items.jsonl:2 is no"):
             files.read_jsonl(path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ({"sha256": "0"}, "does not say `bytes` and `sha256` of weights"),
+        ({"bytes": 1}, "does not say `bytes` and `sha256` of weights"),
+        ({"bytes": "1", "sha256": "0"}, "does not say"),
+        ({"bytes": True, "sha256": "0"}, "does not say"),
+        (None, "does not say"),
+    ],
+)
+def test_a_manifest_that_says_too_little_is_named(tmp_path: Path, entry: object, says: str) -> None:
+    (tmp_path / files.MANIFEST).write_text(json.dumps({"files": {"weights": entry}}))
+    with pytest.raises(files.CorruptError, match=says):
+        files.verify_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/outside"])
+def test_a_manifest_does_not_reach_outside(tmp_path: Path, name: str) -> None:
+    (tmp_path / files.MANIFEST).write_text(json.dumps({"files": {name: {"bytes": 1, "sha256": "0"}}}))
+    with pytest.raises(files.CorruptError, match="not in its folder"):
+        files.verify_manifest(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_made_by_the_pipeline(tmp_path: Path) -> None:
+    with pytest.raises(files.CorruptError, match="there is no folder .*dpo: `dvc repro` makes"):
+        files.verify_manifest(tmp_path / "dpo")

@@ -19,25 +19,29 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
-    {"alphabet", "amounts", "capability", "determinism", "errors", "limits", "machine", "random"},
-    {"deadline", "experts", "families", "loads", "native", "pointless", "progress", "turns", "verse"},
-    {"kernels"},
+    {"alphabet", "amounts", "capability", "determinism", "errors", "limits", "lossless", "machine", "random"},
+    {"comparison", "deadline", "experts", "families", "loads", "messages", "native", "outbox", "pointless",
+     "progress", "sandbox", "turns", "verse"},
+    {"kernels", "specification", "store"},
     {"answers", "atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling",
-     "optim", "plots", "poetry", "process", "schedule", "statistics", "template", "tokenizer", "tracking", "verify"},
-    {"chat", "checkpoint", "distributed", "freshness", "generate", "hardware", "memory", "pool", "report", "resume",
-     "rows", "sources"},
-    {"batches", "corpus", "fitting", "intake", "page", "score"},
-    {"cleaning", "columns", "engines", "export", "inference", "objectives", "prompts", "shards"},
+     "optim", "plots", "poetry", "process", "samples", "schedule", "statistics", "style", "template", "tokenizer",
+     "tracking", "verify"},
+    {"card", "foreign"},
+    {"chat", "checkpoint", "distributed", "freshness", "generate", "hardware", "memory", "pool", "provenance",
+     "resume", "rows", "scratch"},
+    {"batches", "benchmark", "corpus", "fitting", "intake", "report"},
+    {"cleaning", "columns", "engines", "export", "markdown", "objectives", "prompts", "score", "shards"},
+    {"heldout", "inference", "page", "sources"},
     {"packing", "probe", "talk", "teacher", "train"},
     {"lora", "speed"},
-    {"doctor", "estimate", "prices", "recipes"},
+    {"dashboard", "doctor", "estimate", "prices", "recipes"},
     {"preflight"},
     {"cli"},
 )  # fmt: skip
 
 # Tests of something other than one module.
 GUARDS = {
-    "test_house", "test_dvc", "test_exactness", "test_interchange", "test_portability", "test_presets",
+    "test_house", "test_dvc", "test_exactness", "test_guides", "test_interchange", "test_portability", "test_presets",
     "test_parts", "test_profiles", "test_pipeline",
 }  # fmt: skip
 

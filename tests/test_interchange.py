@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 from toy.models import random_model
 
 from benchmarks import interchange
-from minimind import checkpoint
+from minimind import checkpoint, files, tokenizer
 from minimind.chat import Chat
 from minimind.generate import generate
+from minimind.intake import vocabulary
 from minimind.model import RopeScaling
+from minimind.rows import RowWriter
 from minimind.tokenizer import EOS
 
 torch.set_num_threads(1)
@@ -86,6 +88,12 @@ found["rendered"] = [
                                   add_generation_prompt=True)
     for tools, thinking in cases["cases"]
 ]
+# The snippet that people paste.
+model = transformers.AutoModelForCausalLM.from_pretrained(folders[0])
+model.generation_config.eos_token_id = None
+asked = tokenizer("hello", return_tensors="pt")
+found["pasted"] = [sorted(asked), model.generate(**asked, max_new_tokens=8)[0].tolist()]
+found["longest"] = tokenizer.model_max_length
 found["ids"] = [tokenizer.encode(text, add_special_tokens=False) for text in found["rendered"]]
 print(json.dumps(found))
 """
@@ -142,6 +150,58 @@ def test_logits_and_words_are_equal(kind: str, theirs: tuple[dict[str, Any], Pat
         logits = load_file(out / f"{kind}-{number}.safetensors")["logits"]
         assert (ours - logits).abs().max() <= TOLERANCE * logits.abs().max()
     assert told["greedy"] == generate(model, PROMPTS, max_new_tokens=64, stop=-1)
+
+
+def test_what_people_paste_works(theirs: tuple[dict[str, Any], Path], folders: dict[str, Path]) -> None:
+    folder = next(iter(folders.values()))
+    model, ids = checkpoint.load(folder), tokenizer.load(folder).encode("hello").ids
+    answer = generate(model, [ids], max_new_tokens=8, stop=-1)[0]
+    assert theirs[0]["pasted"] == [["attention_mask", "input_ids"], [*ids, *answer]]
+    assert theirs[0]["longest"] == model.config.max_position_embeddings
+
+
+TOKENIZER = """
+import json, sys, transformers
+tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
+asked = [{"role": "user", "content": "Paris <|im_end|> 巴黎"}]
+ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+print(json.dumps([ids, sorted(tokenizer("hello")), tokenizer.eos_token, tokenizer.all_special_tokens]))
+"""
+
+
+def test_what_transformers_5_saved_is_carried_to_both(
+    tokenizer_folder: Path, tmp_path: Path, transformers4: Callable[..., str], transformers5: Callable[..., str]
+) -> None:
+    saved = transformers.AutoTokenizer.from_pretrained(tokenizer_folder)
+    saved.save_pretrained(tmp_path / "saved")
+    (tmp_path / "carried").mkdir()
+    vocabulary.carry(tmp_path / "saved", tmp_path / "carried")
+    expected = json.loads(transformers5(TOKENIZER, tmp_path / "saved"))
+    for run in (transformers4, transformers5):
+        ids, _, eos, special = json.loads(run(TOKENIZER, tmp_path / "carried"))
+        assert (ids, eos, sorted(special)) == (expected[0], expected[2], sorted(expected[3]))
+    assert files.read_json(tmp_path / "carried" / "tokenizer_config.json")["tokenizer_class"] == (
+        "PreTrainedTokenizerFast"
+    )
+
+
+def test_data_open_in_datasets_as_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("data/clean/sft")
+    (folder / "removed").mkdir(parents=True)
+    lines = [{"conversations": [{"role": "user", "content": str(n)}]} for n in range(3)]
+    (folder / "0-a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "removed" / "0-a.jsonl").write_text('{"line": 7, "reason": "x"}\n')
+    files.write_manifest(folder)
+    packed = Path("data/packed/sft")
+    packed.mkdir(parents=True)
+    with RowWriter(packed / "train.arrow", 6, 512) as writer:
+        writer.add([([1, 60, 2], [0, 1, 1], 1)])
+    found: dict[str, Any] = {}
+    guide = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    exec(guide.partition("```python\n")[2].partition("```")[0], found)
+    assert found["clean"]["conversations"] == [line["conversations"] for line in lines]
+    assert found["packed"][0]["tokens"] == [1, 60, 2, 0, 0, 0]
 
 
 def test_conversations_are_equal(theirs: tuple[dict[str, Any], Path], checkpoints: dict[str, Path]) -> None:

@@ -39,7 +39,10 @@ def test_it_begins_with_the_model_as_it_is(checkpoints: dict[str, Path]) -> None
     model = lora.attach(checkpoint.load(checkpoints["qwen3"]), CONFIG, seed=1)
     documents = torch.ones_like(IDS)
     assert torch.equal(model(IDS, documents)[0], plain(IDS, documents)[0])
-    assert lora.attach(plain, LoraConfig(), seed=1) is plain and lora.merge(plain, LoraConfig()) is None
+    assert (
+        lora.attach(plain, LoraConfig(), seed=1) is plain
+        and lora.merge(plain, LoraConfig(), Path("models/base")) is None
+    )
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3"])
@@ -56,10 +59,12 @@ def test_peft_computes_the_same_logits_and_gradients(
     }
     assert len(ours) == 2 * 4 and all(p.grad is None for p in model.parameters() if not p.requires_grad)
 
-    checkpoint.save(tmp_path / "tuned", model, tokenizer_folder, {}, more=lora.merge(model, CONFIG))
+    checkpoint.save(tmp_path / "tuned", model, tokenizer_folder, {}, more=lora.merge(model, CONFIG, parent))
     base = transformers.AutoModelForCausalLM.from_pretrained(parent)
     theirs = peft.PeftModel.from_pretrained(base, tmp_path / "tuned" / "adapter", is_trainable=True)
     logits = theirs(IDS).logits
+    named = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "tuned" / "adapter")  # it names its base
+    torch.testing.assert_close(named(IDS).logits, logits)
     # The tuned checkpoint is an ordinary one, and the adapter is not applied to it once more.
     tuned = checkpoint.load(tmp_path / "tuned")
     torch.testing.assert_close(tuned.logits(tuned(IDS, BATCH["documents"])[0]), logits, rtol=1e-4, atol=1e-4)
@@ -112,7 +117,9 @@ def test_experts_are_adapted_too(tmp_path: Path) -> None:
     result = run_here(Case("experts", experts=True, lora_rank=2), tmp_path)
     moved = [value.any() for name, value in result.weights.items() if ".experts." in name and name.endswith(".B")]
     assert len(moved) == 2 * 3 * 3 and all(moved)
-    lora.Adapter(CONFIG, {"model.layers.0.mlp.experts.0.up_proj": (torch.ones(1), torch.ones(1))}).write(tmp_path)
+    lora.Adapter(
+        CONFIG, {"model.layers.0.mlp.experts.0.up_proj": (torch.ones(1), torch.ones(1))}, "models/pretrain"
+    ).write(tmp_path)
     assert not (tmp_path / "adapter").exists(), "peft would find no such matrix"
 
 

@@ -237,7 +237,7 @@ def test_best_fit_takes_the_tightest_row(tmp_path):
 
 def test_broken_lines_are_quarantined_and_all_others_packed(tmp_path, chat, packed):
     source = random.Random(4)
-    junk = [b"{", b"", b"[1]", b'{"text": 3}', b'{"text": ""}', b'{"text": "\xff"}', b'{"text": "a"', b"\x00\x01"]
+    junk = [b"{", b"[1]", b'{"text": 3}', b'{"text": ""}', b'{"text": "\xff"}', b'{"text": "a"', b"\x00\x01"]
     records: list[Any] = []
     for number in range(300):
         records.append({"text": f"{number} {words(source)}"})
@@ -252,6 +252,14 @@ def test_broken_lines_are_quarantined_and_all_others_packed(tmp_path, chat, pack
     assert statistics["quarantined"] == len(entries) == len(records) - len(good)
     assert statistics["quarantined_because"] == Counter(entry["reason"] for entry in entries)
     assert not (tmp_path / "kept.jsonl").exists()
+
+
+def test_blank_lines_are_neither_good_nor_bad_and_counted(tmp_path, packed):
+    records = [b"", {"text": "one"}, b" \t\r", {"text": "two"}, b"{", b"\xef\xbb\xbf", b""]
+    out, statistics = packed(tmp_path, "pretrain", records, max_quarantine_share=1 / 3, validation_share=0.0)
+    assert (statistics["lines"], statistics["blank"], statistics["quarantined"]) == (7, 4, 1)
+    [entry] = map(json.loads, (out / "quarantine.jsonl").read_bytes().splitlines())
+    assert entry["line"] == 5
 
 
 def test_too_many_bad_lines_fail_with_counts_examples_and_where_to_look(tmp_path, packed):

@@ -182,6 +182,11 @@ def test_one_changed_number_reruns_what_depends_on_it(clone: Clone) -> None:
     assert "Validation" in clone.dvc("plots", "show", "--json")
 
 
+def template(folder: Path) -> str:
+    """The chat template in a tokenizer's folder."""
+    return str(files.read_json(folder / "tokenizer_config.json")["chat_template"])
+
+
 def test_another_model_may_be_the_base(clone: Clone) -> None:
     clone.git("checkout", "--", ".")
     clone.dvc("checkout", "--force")
@@ -196,6 +201,11 @@ def test_another_model_may_be_the_base(clone: Clone) -> None:
     assert process.returncode != 0 and "minimind import SOURCE data/base/model" in output
 
     shutil.copytree(model, base)
+    own_template = template(base)
+    foreign = "{% for message in messages %}{{ '<|im_start|>' + message.content + '<|im_end|>' }}{% endfor %}"
+    described = files.read_json(base / "tokenizer_config.json")
+    files.write_json(base / "tokenizer_config.json", described | {"chat_template": foreign})
+    files.write_manifest(base, {key: files.read_manifest(base)[key] for key in ("model", "lineage")})
     trained = files.sha256(model / "model.safetensors")
     assert ran(clone.dvc("repro", "pretrain")) == ["tokenizer", "pretrain"]  # rows of equal tokens stay
     assert files.sha256(clone.root / "data/tokenizer/tokenizer.json") == own
@@ -206,5 +216,10 @@ def test_another_model_may_be_the_base(clone: Clone) -> None:
 
     clone.dvc("exp", "run", "--set-param", "sft.steps=0", "--set-param", "dpo.steps=0", "distill")
     assert files.sha256(clone.root / "models/dpo/model.safetensors") == trained, "the teacher is the base itself"
+    # What takes no step speaks as the base does, and a student as its teacher.
+    for name in ("pretrain", "sft", "dpo", "distill", "control"):
+        assert template(clone.root / "models" / name) == foreign
+    assert template(clone.root / "data/tokenizer") == own_template
     clone.dvc("exp", "run", "--set-param", "pretrain.steps=2", "pretrain")
+    assert template(model) == own_template
     assert files.sha256(model / "model.safetensors") != trained

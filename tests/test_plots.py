@@ -136,3 +136,26 @@ def test_text_is_escaped() -> None:
 def test_a_funnel_is_full_up_to_what_stays() -> None:
     rects = [rect.attrib for rect in parse(plots.funnel("language", 0.9, 0.75, "sft")).iter("rect")]
     assert [(rect["x"], rect["width"]) for rect in rects] == [("0%", "75.00%"), ("75.00%", "15.00%")]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.6931, 0.6932, 0.6933], ["0.6931", "0.6932", "0.6933"]),
+        ([0, 500, 1000], ["0", "500", "1k"]),
+        ([1000, 1002, 1004], ["1k", "1.002k", "1.004k"]),
+        ([1.00001e-5, 1.00002e-5], ["1.00001e-5", "1.00002e-5"]),
+        ([-1, 0, 1], ["-1", "0", "1"]),
+        ([2.0, 2.0], ["2", "2"]),
+    ],
+)
+def test_labels_tell_values_apart(values: list[float], expected: list[str]) -> None:
+    assert plots.labels(values) == expected
+
+
+def test_labels_of_a_flat_curve_have_room() -> None:
+    points = [(step, 0.69314 + step * 1e-7) for step in range(0, 50, 5)]
+    root = parse(plots.lines("loss", [Line("run", "dpo", points)]))
+    names = [node for node in root.iter("text") if node.attrib["class"] == "tick end"]
+    assert len({node.text for node in names}) == len(names) >= 3
+    assert all(float(node.attrib["x"]) > plots.CHARACTER * len(node.text or "") for node in names)

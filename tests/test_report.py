@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 from scipy.stats import binomtest
 
-from minimind import files, report, tracking
+from minimind import config, files, markdown, report, tracking
+from minimind import page as page_of
+from minimind.provenance import Provenance
 from stages.report import main
 
 Answers = Mapping[str, Sequence[bool]]  # family → right or wrong, item by item
 
+ROOT = Path(__file__).parents[1]
+
+PROVENANCE = Provenance("smoke", 7, "0123456789ab", {"seed": "7"})
 N = 40
 NOTE = "Not decontaminated: pretrain was not compared with the benchmark."
 
@@ -42,6 +47,16 @@ CURVES = {
 }
 
 
+HELD_OUT = {
+    "pretrain": {
+        "0-books|old": {
+            "en": {"bits_per_byte": 1.23456, "bytes": 4321, "documents": 7},
+            "zh": {"bits_per_byte": 2.5, "bytes": 999, "documents": 3},
+        }
+    }
+}
+
+
 def identity(family: str, i: int) -> str:
     return f"dev-{'tool' if family == 'overrefuse' else family}-{i:04d}"  # two families may read the same items
 
@@ -51,7 +66,8 @@ def item(family: str, i: int) -> dict[str, Any]:
     if family == "know":
         return shared | {"kind": "choice", "context": f"Water {i} is", "choices": [" wet.", " dry."], "answer": 0}
     messages = [{"role": "user", "content": f"How warm is it in 巴黎 {i}?"}]
-    return shared | {"kind": "tool", "messages": messages, "tools": []}
+    right = {"call": {"name": "weather", "arguments": {"city": "巴黎"}}, "verify": {"kind": "number", "value": i}}
+    return shared | {"kind": "tool", "messages": messages, "tools": [], "result": str(i), **right}
 
 
 def write(root: Path, checkpoints: Mapping[str, Answers], split: str = "dev") -> list[Path]:
@@ -75,8 +91,12 @@ def write(root: Path, checkpoints: Mapping[str, Answers], split: str = "dev") ->
                 output = f"<think>{checkpoint}</think>" + (
                     "答案 & <b>" if correct else "</div><script>alert(1)</script>"
                 )
-                records.append({"id": identity(family, i), "family": family, "correct": correct, "output": output})
+                record = {"id": identity(family, i), "family": family, "correct": correct, "output": output}
+                records.append(record | {"cut": family == "tool" and checkpoint == "pretrain"})
         document = {"checkpoint": checkpoint, "split": split, "families": scores}
+        if families:
+            number = len(checkpoint)
+            document |= {"parameters": 1000 * number, "digest": f"{checkpoint}-0123456789", "held_out": HELD_OUT}
         files.write_json(evaluate / f"{checkpoint}.json", document)
         lines = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
         files.write_text(evaluate / f"{checkpoint}.items.jsonl", lines)
@@ -130,7 +150,8 @@ def make(root: Path, checkpoints: Mapping[str, Answers] = CHECKPOINTS) -> dict[s
     run = Run()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "start", lambda *_: run)
-        main(*write(root, checkpoints), *outputs)
+        patch.chdir(ROOT)  # for params.yaml
+        main(ROOT / "profiles", *write(root, checkpoints), *outputs)
     assert run.attached == outputs[2:]
     return {path.suffix: path.read_text(encoding="utf-8") for path in outputs[1:]}
 
@@ -163,7 +184,7 @@ def test_dead_experts_are_named_and_all_are_drawn(tmp_path: Path, monkeypatch: p
 
 def test_comparison_by_hand(tmp_path: Path) -> None:
     """Counts read off CHECKPOINTS, tests by scipy, Holm's steps written out."""
-    findings = report.read(*write(tmp_path, CHECKPOINTS))
+    findings = report.read(PROVENANCE, *write(tmp_path, CHECKPOINTS))
     sft = findings.parent("sft")
     assert sft is not None and (sft.before, sft.reason) == ("pretrain", "its parent")
     changes = {change.family: change for change in sft.changes}
@@ -177,7 +198,7 @@ def test_comparison_by_hand(tmp_path: Path) -> None:
 
 
 def test_more_refusals_are_a_loss(tmp_path: Path) -> None:
-    dpo = report.read(*write(tmp_path, CHECKPOINTS)).parent("dpo")
+    dpo = report.read(PROVENANCE, *write(tmp_path, CHECKPOINTS)).parent("dpo")
     assert dpo is not None
     change = next(change for change in dpo.changes if change.family == "overrefuse")
     assert (change.difference, change.verdict, change.improved, change.worsened) == (0.45, "worse", 0, 18)
@@ -193,14 +214,14 @@ def test_one_chance_hit_among_many_families_is_not_real(tmp_path: Path) -> None:
     before = dict.fromkeys(["know", *names], even)
     after = {"know": better, **dict.fromkeys(names, even)}
     paths = write(tmp_path, {"pretrain": before, "sft": after})
-    change = report.read(*paths).comparisons[0].changes[0]
+    change = report.read(PROVENANCE, *paths).comparisons[0].changes[0]
     assert (change.family, change.gained, change.verdict) == ("know", 6, "unclear")
     paths = write(tmp_path, {"pretrain": {"know": even}, "sft": {"know": better}})
-    assert report.read(*paths).comparisons[0].changes[0].verdict == "better"
+    assert report.read(PROVENANCE, *paths).comparisons[0].changes[0].verdict == "better"
 
 
 def test_distill_is_compared_with_its_control(tmp_path: Path) -> None:
-    findings = report.read(*write(tmp_path, CHECKPOINTS))
+    findings = report.read(PROVENANCE, *write(tmp_path, CHECKPOINTS))
     pairs = [(comparison.after, comparison.before) for comparison in findings.comparisons]
     assert pairs == [
         ("sft", "pretrain"),
@@ -217,7 +238,7 @@ def test_without_control(tmp_path: Path) -> None:
     texts = make(tmp_path, {**CHECKPOINTS, "control": {}})
     assert "control" not in json.loads(texts[".json"])
     for text in (texts[".md"], texts[".html"].replace("&#39;", "'")):
-        assert "control has no scores: it was not trained in this run." in text
+        assert "control was not trained in this run, so it has no scores." in text
         assert "distill can't be compared with control" in text
     assert "## distill against dpo" in texts[".md"]
 
@@ -237,14 +258,15 @@ def test_samples_do_not_depend_on_scores(tmp_path: Path) -> None:
         name: {family: [not value for value in right] for family, right in families.items()}
         for name, families in CHECKPOINTS.items()
     }
-    first = report.read(*write(tmp_path, CHECKPOINTS)).samples
-    second = report.read(*write(tmp_path, reversed_answers)).samples
+    first = report.read(PROVENANCE, *write(tmp_path, CHECKPOINTS)).samples
+    second = report.read(PROVENANCE, *write(tmp_path, reversed_answers)).samples
     assert [sample.id for sample in first] == [sample.id for sample in second]
     assert [(sample.family, sample.language) for sample in first] == [("know", "en"), ("tool", "zh")]
     assert list(first[0].answers) == list(CHECKPOINTS)
     for sample in first:
         number = int(sample.id[-4:])
-        for checkpoint, (correct, output) in sample.answers.items():
+        for checkpoint, (correct, output, cut) in sample.answers.items():
+            assert cut == (checkpoint == "pretrain" and sample.family == "tool")
             assert correct == CHECKPOINTS[checkpoint][sample.family][number]
             assert output.startswith(f"<think>{checkpoint}</think>")
 
@@ -255,17 +277,58 @@ def test_metrics_that_do_not_fit_together(tmp_path: Path) -> None:
     kept = path.read_text(encoding="utf-8")
     path.write_text(kept.replace('"correct": true', '"correct": false', 1), encoding="utf-8")
     with pytest.raises(report.ReportError, match=r"dpo.json says 12.5 of 40 items of tool, .* has 4 of 40"):
-        report.read(*arguments(tmp_path))
+        report.read(PROVENANCE, *arguments(tmp_path))
     path.write_text(kept.replace("dev-know-0001", "dev-know-9999"), encoding="utf-8")
     with pytest.raises(report.ReportError, match="sft and dpo answered different items of know"):
-        report.read(*arguments(tmp_path))
+        report.read(PROVENANCE, *arguments(tmp_path))
     write(tmp_path, {"dpo": CHECKPOINTS["dpo"]}, split="test")
     with pytest.raises(report.ReportError, match="mixes the splits dev, test"):
-        report.read(*arguments(tmp_path))
+        report.read(PROVENANCE, *arguments(tmp_path))
     for path in evaluate.iterdir():
         path.unlink()
     with pytest.raises(report.ReportError, match="holds no evaluation"):
-        report.read(*arguments(tmp_path))
+        report.read(PROVENANCE, *arguments(tmp_path))
+
+
+def test_what_the_report_is_about(tmp_path: Path) -> None:
+    texts = make(tmp_path)
+    seed = config.read(ROOT / "params.yaml")["seed"]
+    assert f"; seed {seed}; digest of all params " in texts[".md"]
+    assert "sft: 3,000 parameters, digest sft-01234567" in texts[".md"]
+    page = texts[".html"]
+    assert f"seed <b>{seed}</b>" in page and "<td>3,000</td>" in page and "<code>sft-01234567</code>" in page
+    assert "<th>evaluate.split</th>" in page and "runtime." not in page, "every value that changes results"
+
+
+def test_held_out_bits_per_byte(tmp_path: Path) -> None:
+    texts = make(tmp_path)
+    assert "| pretrain / 0-books\\|old / en | 7 | 4,321 | 1.235 | 1.235 | 1.235 | 1.235 | 1.235 |" in texts[".md"]
+    assert "<td>0-books|old</td>\n<td>Chinese</td>\n<td>3</td><td>999</td>" in texts[".html"]
+
+
+def test_held_out_bits_per_byte_stand_alone_without_a_benchmark(tmp_path: Path) -> None:
+    texts = make(tmp_path, {"pretrain": {}, "control": {}})
+    path = tmp_path / "evaluate" / "pretrain.json"
+    document = files.read_json(path) | {"parameters": 10, "digest": "f00", "held_out": HELD_OUT}
+    files.write_json(path, document)
+    findings = report.read(PROVENANCE, *arguments(tmp_path))
+    text, html = markdown.markdown(findings), page_of.html(findings)
+    assert "## Scores" not in text and 'id="scores"' not in html and 'href="#scores"' not in html
+    assert "| pretrain / 0-books\\|old / zh | 3 | 999 | 2.500 |" in text and "2.500" in html
+    for shown in (text, html):
+        assert "There is no benchmark, so there are no scores: data.benchmark in params.yaml names one." in shown
+        assert "control was not trained in this run" in shown and "pretrain was not trained" not in shown
+    assert texts
+
+
+def test_few_items_mean_nothing(tmp_path: Path) -> None:
+    few = {family: right[:29] for family, right in CHECKPOINTS["sft"].items()}
+    texts = make(tmp_path / "all", {"sft": few})
+    assert "- The scores mean nothing: no family has 30 items." in texts[".md"]
+    assert '<span class="worse" title="too few to say anything">29</span>' in texts[".html"]
+    texts = make(tmp_path / "some", {"sft": few | {"know": CHECKPOINTS["sft"]["know"]}})
+    assert "- The scores mean nothing where n is below 30: tool (29), overrefuse (29)." in texts[".md"]
+    assert "mean nothing" not in make(tmp_path / "none")[".html"]
 
 
 @pytest.mark.parametrize(
@@ -335,11 +398,11 @@ def test_page_needs_nothing_else(page: tuple[str, Reader]) -> None:
 
 def test_page_shows_the_scores(page: tuple[str, Reader]) -> None:
     _, reader = page
-    names = reader.rows[0]
+    names = [name.strip() for name in reader.rows[0]]
     assert names == ["family", "n", *CHECKPOINTS]
     for row in reader.rows[1:4]:
         family, n, *cells = row
-        assert n == str(N)
+        assert n.strip() == str(N)
         for checkpoint, cell in zip(CHECKPOINTS, cells, strict=True):
             assert cell.split()[0] == f"{100 * sum(CHECKPOINTS[checkpoint][family]) / N:.1f}"
     assert "▲ +25.0" in reader.rows[1][3]
@@ -349,7 +412,7 @@ def test_page_shows_the_scores(page: tuple[str, Reader]) -> None:
 
 def test_page_shows_data_and_curves(page: tuple[str, Reader]) -> None:
     _, reader = page
-    cells = [cell.strip() for cell in reader.rows[-1]]
+    cells = next(row for row in ([cell.strip() for cell in row] for row in reader.rows) if "4,600" in row)
     assert cells == ["pretrain", "4,600", "33", "4,567", "3", "89,012", "78,901", "123", "98.2 %", "98 documents"]
     text = "".join(reader.text)
     for shown in ("held-out bits per byte", "1.62", "2.12", "2,048 tokens", "4.10", "40 steps, 1,600 tokens", "0.688"):
@@ -360,3 +423,15 @@ def test_what_a_model_wrote_stays_text(page: tuple[str, Reader]) -> None:
     text, reader = page
     assert "alert(1)" in text and "<script" not in text and "<b>\n" not in text
     assert "答案 & <b>" in "".join(reader.text)
+
+
+def test_right_answers_stand_beside_the_models(page: tuple[str, Reader]) -> None:
+    text, _ = page
+    assert '<p class="better"><span class="role">right</span>wet.</p>' in text
+    assert "right</span>weather {&#34;city&#34;: &#34;巴黎&#34;}, then " in text
+
+
+def test_an_answer_that_was_cut_says_so(page: tuple[str, Reader]) -> None:
+    text, _ = page
+    assert text.count("(cut off at evaluate.max_new_tokens)") == 1
+    assert "40 of 120 answers of pretrain were cut off at evaluate.max_new_tokens, which makes them wrong." in text

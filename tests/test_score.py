@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from minimind import score
+from minimind import benchmark, score
+from minimind.benchmark import BenchmarkError
 from minimind.chat import Chat
 from minimind.losses import IGNORE
 from minimind.model import Decoder, ModelConfig
-from minimind.score import BenchmarkError, Examinee, Result
+from minimind.score import Examinee, Result
 from minimind.statistics import wilson
 from minimind.tokenizer import BOS, EOS
 
@@ -148,6 +149,7 @@ def test_an_answer_without_end_is_wrong(model: Decoder, chat: Chat) -> None:
     (ids,) = chat.encode_texts(["Paris"])
     right = {result.id for result in examine(model, chat, max_new_tokens=len(ids)) if result.correct}
     assert "seen-1" not in right
+    assert {result.id for result in examine(model, chat, max_new_tokens=len(ids)) if result.cut} >= {"seen-1"}
     assert "seen-1" in {result.id for result in examine(model, chat, max_new_tokens=len(ids) + 1) if result.correct}
 
 
@@ -196,37 +198,22 @@ def test_families_are_counted() -> None:
 
 def test_files_are_read_and_written(tmp_path: Path) -> None:
     (tmp_path / "dev.jsonl").write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
-    assert score.read(tmp_path, "dev") == ITEMS
-    score.write(tmp_path / "m.json", tmp_path / "m.items.jsonl", "sft", "dev", EXPECTED)
+    assert benchmark.read(tmp_path, "dev") == ITEMS
+    held_out = {"pretrain": {"0-books": {"zh": {"bits_per_byte": 1.25, "bytes": 900, "documents": 3}}}}
+    score.write(tmp_path / "m.json", tmp_path / "m.items.jsonl", {"checkpoint": "sft"}, EXPECTED, held_out)
     assert json.loads((tmp_path / "m.json").read_text())["families"]["tool"]["n"] == 3
     lines = [json.loads(line) for line in (tmp_path / "m.items.jsonl").read_text().splitlines()]
     assert [Result(**line) for line in lines] == EXPECTED
+    assert json.loads((tmp_path / "m.json").read_text())["held_out"] == held_out
+    told = score.flat("dev", EXPECTED, held_out)
+    assert told["held_out/pretrain/0-books/zh"] == 1.25 and told["dev/know"] == 0.5
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"kind": "poem"}, "`kind` is 'poem'"),
-        ({"kind": ["choice"]}, "`kind` is"),
-        ({"kind": "choice"}, "`context` is None"),
-        ({"kind": "choice", "context": "x", "choices": ["a", ""], "answer": 0}, "choices"),
-        ({"kind": "choice", "context": "x", "choices": ["a"], "answer": 1}, "`answer` is 1"),
-        ({"messages": "hello"}, "`messages` is 'hello', expected list"),
-        ({"verify": {"kind": "magic"}}, "verify.kind is 'magic'"),
-        ({"id": "know-1"}, "know-1 stands there twice"),
-    ],
-)
-def test_a_bad_item_is_named(tmp_path: Path, change: Item, message: str) -> None:
-    items = [*ITEMS[:3], ITEMS[-1] | change]
-    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    with pytest.raises(BenchmarkError, match="dev.jsonl:4") as caught:
-        score.read(tmp_path, "dev")
-    assert message in str(caught.value)
-
-
-def test_what_is_no_conversation_or_split_is_named(tmp_path: Path, model: Decoder, chat: Chat) -> None:
+def test_what_is_no_conversation_or_too_long_is_named(model: Decoder, chat: Chat) -> None:
     with pytest.raises(BenchmarkError, match="item seen-9: message 1: the role is 'poet'"):
         Examinee(model, chat, 8, 0, 4).answer([{"id": "seen-9", "messages": [{"role": "poet", "content": ""}]}])
-    (tmp_path / "dev.jsonl").write_text("")
-    with pytest.raises(BenchmarkError, match=r"test.jsonl is missing.*\(dev\)"):
-        score.read(tmp_path, "test")
+    long = "What is 12 + 7? " * 60
+    with pytest.raises(BenchmarkError, match=r"item long takes \d+ tokens with evaluate.max_new_tokens, .* 192 posi"):
+        Examinee(model, chat, 8, 0, 4).answer([{"id": "long", "messages": ask(long)}])
+    with pytest.raises(BenchmarkError, match=r"item long takes \d+ tokens, but the model has 192 positions: shorten"):
+        Examinee(model, chat, 8, 0, 4).choose([{"id": "long", **choose(long, ["19", "20"], 0)}])

@@ -76,7 +76,9 @@ def test_positions_can_be_stretched(
 
 def test_a_transcript(folder: Path, script: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     prompts = script("<think>France, so Paris.</think>It is Paris.", "巴黎。\n是的。")
-    assert cli.main(["chat", str(folder), "What is the capital?", "首都?", "--system", "Be brief."]) == 0
+    assert (
+        cli.main(["chat", str(folder), "What is the capital?", "首都?", "--system", "Be brief.", "--transcript"]) == 0
+    )
     assert capsys.readouterr().out == (
         "you    │ What is the capital?\n"
         "thinks │ France, so Paris.\n"
@@ -98,7 +100,7 @@ def test_a_transcript(folder: Path, script: Callable[..., Any], capsys: pytest.C
 
 def test_the_calculator_is_used(folder: Path, script: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     prompts = script(CALL, "It is 19.")
-    talk.main(str(folder), ["What is 12 + 7?"], Sampling(), calculator=True)
+    talk.main(str(folder), ["What is 12 + 7?"], Sampling(), calculator=True, transcript=True)
     assert capsys.readouterr().out.splitlines()[1:] == [
         "thinks │ Use it.",
         'calls  │ calculator {"expression": "12 + 7"}',
@@ -146,8 +148,64 @@ def test_what_is_typed_is_answered(
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"Hi\n\n{'long ' * 300}\nReally?\n"))
     talk.main(str(folder), [], Sampling(200))
     out, err = capsys.readouterr()
-    assert out.split() == ["model", "│", "Hello.", "model", "│", "Yes."]
+    assert out == "Hello.\nYes.\n"  # no terminal: the answers alone
     assert "be briefer" in err
+
+
+def test_a_pipe_gets_the_answers_alone(
+    folder: Path, script: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    script("<think>Hm.</think>巴黎。\n是的。", CALL, "It is 19.", "")
+    talk.main(str(folder), ["首都?", "12 + 7?", "And?"], Sampling(), calculator=True)
+    assert capsys.readouterr().out == "巴黎。\n是的。\nIt is 19.\n\n"
+
+
+def test_it_works_without_a_checkout(
+    folder: Path, script: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script("Yes.", "Yes.")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert cli.main(["chat", str(folder), "Hi"]) == 0
+    (elsewhere / "params.yaml").write_text("of: another project\n")
+    assert cli.main(["chat", str(folder), "Hi"]) == 0
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_conversation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts: list[list[dict[str, Any]]] = []
+
+    def stream(model: Model, messages: list[dict[str, Any]], **_: Any) -> Iterator[str]:
+        prompts.append([dict(message) for message in messages])
+        if messages[-1]["content"] == "nothing":
+            raise KeyboardInterrupt
+        yield "One, two"
+        if messages[-1]["content"] == "count":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Model, "stream", stream)
+    typed = io.StringIO("count\nnothing\nagain\n")
+    typed.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr("builtins.input", lambda _: typed.readline().strip() or (_ for _ in ()).throw(EOFError))
+    talk.main(str(folder), [], Sampling(), transcript=True)
+    out, err = capsys.readouterr()
+    assert out.count("model  │ One, two\n") == 2 and err.count("the conversation goes on") == 2
+    assert [message["content"] for message in prompts[2]] == ["count", "One, two", "again"]
+
+
+def test_ctrl_c_where_nobody_types_is_no_traceback(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stream(*_: Any, **__: Any) -> Iterator[str]:
+        yield "One"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Model, "stream", stream)
+    assert cli.main(["chat", str(folder), "Hi"]) == cli.INTERRUPTED
+    assert capsys.readouterr().err.strip() == ""
 
 
 class Terminal(io.StringIO):

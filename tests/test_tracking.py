@@ -1,7 +1,10 @@
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -10,17 +13,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
+import pandas
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient, environment_variables
 from mlflow.entities import Run as MlflowRun
 
-from minimind import tracking
+from minimind import Model, tracking
+from minimind.errors import UserError
+from minimind.outbox import MAX_TRIES, Record, Slot, now
 
 ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
-class Model:
+class Shape:
     hidden_size: int = 8
     betas: tuple[float, float] = (0.9, 0.95)
 
@@ -28,7 +36,7 @@ class Model:
 @dataclass(frozen=True)
 class Params:
     seed: int = 1
-    model: Model = Model()
+    model: Shape = Shape()
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +171,9 @@ def test_a_stage_that_fails(name: str, error: BaseException, status: str, root: 
 STAGE = """
 import sys
 from pathlib import Path
-from minimind import tracking
+from minimind import Model, tracking
+from minimind.errors import UserError
+from minimind.outbox import MAX_TRIES, Record, Slot, now
 
 tracking.CLOSE_SECONDS = tracking.CLOSE_SECONDS_FAILED = float(sys.argv[2])
 with tracking.start(sys.argv[1], {"seed": 1}, inputs={"data": "abc"}) as run:
@@ -210,6 +220,106 @@ def test_a_dead_server_costs_one_warning(listening: bool, workspace: Path) -> No
     assert stage.returncode == 0
     (warning,) = output.splitlines()
     assert "MLflow doesn't take what dead logs" in warning
+
+
+def hold(path: Path) -> sqlite3.Connection:
+    """Whoever wants to write to the database, or even to read it, has to wait."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    return connection
+
+
+def test_a_store_that_does_not_answer_costs_one_line_and_gets_the_rest_later(
+    root: Path, workspace: Path, tmp_path: Path
+) -> None:
+    """It may be locked, broken or held by somebody else: stages end with status 0 and say so in one line."""
+    places = {name: tmp_path / name for name in ("locked", "broken", "held")}
+    for place in places.values():
+        (place / "mlartifacts").mkdir(parents=True)
+    with tracking.start("exists", {}):  # so that there is a store to copy
+        pass
+    shutil.copyfile(root / "mlflow.db", places["locked"] / "mlflow.db")
+    (places["broken"] / "mlflow.db").write_bytes(b"no database" * 1000)
+    held = hold(places["locked"] / "mlflow.db")
+    with FileLock(places["held"] / "mlartifacts" / ".lock"):
+        stages = {name: start_stage(name, 1, {"DVC_ROOT": str(place)}) for name, place in places.items()}
+        outputs = {name: stage.communicate()[0] for name, stage in stages.items()}
+    held.close()
+    for name, output in outputs.items():
+        assert stages[name].returncode == 0
+        (line,) = output.splitlines()
+        assert f"MLflow doesn't take what {name} logs, which goes on without it: " in line
+    # The next stage sends what these could not, where there is a store by then.
+    after = start_stage("after", 120, {"DVC_ROOT": str(places["locked"])})
+    assert after.communicate()[0] == ""
+    for name in ("locked", "after"):
+        found = find(places["locked"], name)
+        assert found.info.status == "FINISHED" and found.data.params == {"seed": "1"}
+        assert history(places["locked"], name, "tokens") == [(step, 10 * step) for step in range(1, 11)]
+        assert found.data.metrics["know"] == 1.0 and found.data.tags["input.data"] == "abc"
+    assert find(places["locked"], "locked").info.end_time < find(places["locked"], "after").info.start_time
+    assert list((places["locked"] / tracking.OUTBOX).iterdir()) == []
+
+
+def test_the_run_of_a_killed_stage_is_ended_by_the_next(root: Path, workspace: Path) -> None:
+    record = Record(
+        uri="", name="killed", tags={"stage": "killed"}, params={}, start=now(), points=[(1, now(), {"a": 2})]
+    )
+    slot = Slot.new(root / tracking.OUTBOX)
+    assert slot is not None
+    slot.write(record)
+    (root / tracking.OUTBOX / "torn.json").write_text("{")
+    with tracking.start("while it is held", {}):
+        pass
+    assert slot.path.exists(), "its stage still runs"
+    slot._lock.release()
+    with tracking.start("when it is not", {}):
+        pass
+    assert find(root, "killed").info.status == "KILLED" and history(root, "killed", "a") == [(1, 2)]
+    assert not slot.path.exists() and not (root / tracking.OUTBOX / "torn.json").exists()
+
+
+def test_what_can_never_be_sent_is_dropped_in_the_end(root: Path, workspace: Path) -> None:
+    record = Record(uri="", name="gone", tags={"stage": "gone"}, params={}, start=now(), run_id="0" * 32)
+    slot = Slot.new(root / tracking.OUTBOX)
+    assert slot is not None
+    slot.write(dataclasses.replace(record, tries=MAX_TRIES - 1))
+    slot._lock.release()
+    for _ in range(2):
+        with tracking.start("tries", {}):
+            pass
+    assert not slot.path.exists()
+
+
+def test_a_logged_model_answers_from_its_folder(
+    root: Path, workspace: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(checkpoints["llama"], root / "models" / "chatty")
+    monkeypatch.chdir(root)
+    with tracking.start("logs", {}) as run:
+        run.checkpoint(Path("models/chatty"), {"loss": 0.5})
+    (output,) = find(root, "logs").outputs.model_outputs
+    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    monkeypatch.chdir(workspace)
+    loaded = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    messages = [{"role": "user", "content": "法国的首都"}]
+    expected = Model(root / "models" / "chatty").predict(["What is 12 + 7?", "法国的首都"])
+    assert loaded.predict(["What is 12 + 7?", "法国的首都"]) == expected
+    assert loaded.predict(pandas.DataFrame({"id": [7], "prompt": ["法国的首都"]})) == expected[1:]
+    assert loaded.predict({"messages": messages}) == loaded.predict(messages) == expected[1:]
+    with pytest.raises(UserError, match="the table has the columns id, name, expected one of messages, prompt"):
+        loaded.predict(pandas.DataFrame({"id": [7], "name": ["x"]}))
+    stored = [path for path in (root / "mlartifacts").rglob("*") if output.model_id in str(path) and path.is_file()]
+    assert {"MLmodel", "checkpoint.json"} <= {path.name for path in stored}
+    assert sum(path.stat().st_size for path in stored) < 10_000, "no copy of the weights"
+
+    manifest = root / "models" / "chatty" / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    with pytest.raises(UserError, match="holds another checkpoint now than the one that was logged"):
+        mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    manifest.unlink()
+    with pytest.raises(UserError, match="chatty is gone: bring the checkpoint back with `dvc checkout models/chatty`"):
+        mlflow.pyfunc.load_model(f"models:/{output.model_id}")
 
 
 def test_mlflow_knows_the_environment_variables(workspace: Path) -> None:

@@ -7,7 +7,7 @@ whatever the number of processes.
 import shutil
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -17,8 +17,9 @@ import orjson
 import psutil
 
 from minimind import corpus, files
+from minimind import scratch as scratches
 from minimind.cleaning import duplicates, shards
-from minimind.cleaning.funnel import Funnel, Removed
+from minimind.cleaning.funnel import DUPLICATE, Counts, Funnel, Removed
 from minimind.cleaning.record import Record
 from minimind.cleaning.settings import CleanConfig
 from minimind.cleaning.shards import Outcome, Recipe, Shard
@@ -27,6 +28,8 @@ from minimind.pool import Local, Pool
 from minimind.progress import Progress
 
 REMOVED = "removed"  # folder of the lists of what was removed
+AFTERWARDS = frozenset(["exact_duplicates", "similarity", "max_removed_share"])  # settings that no shard depends on
+PACKAGES = ("lxml", "numpy", "orjson", "py3langid", "rensa")  # whose versions may change what rules find
 BYTES_A_DOCUMENT = 1500  # of memory, where near duplicates are looked for
 
 
@@ -76,14 +79,13 @@ class Cleaned:
 
 
 def clean(
-    raws: Sequence[Path], benchmark: Path, config: CleanConfig, workers: int, out: Path, evidence: Path
+    raws: Sequence[Path], benchmark: Path, config: CleanConfig, workers: int, out: Path, scratch: Path
 ) -> Cleaned:
     """Clean the data sets `raws`, folders with the names of DATA_SETS, into folders of those names within `out`.
 
     Files keep their names. `out`/removed/<data set>.jsonl lists every removed line: file and line of the raw data,
-    rule, detail, bytes, excerpt. Raises CleanError beforehand if near duplicates need more memory than is free, and
-    if more than max_removed_share of a data set is removed; the list is then copied into the folder `evidence`, since
-    `out` does not outlive a failed stage.
+    rule, detail, bytes, excerpt. Finished shards are left in the folder `scratch`, where an interrupted run finds them
+    again, until `forget`. Raises CleanError beforehand if near duplicates need more memory than is free.
     """
     _check_memory(raws, config)
     compares = any(config.on("decontaminate", raw.name) for raw in raws)
@@ -97,20 +99,23 @@ def clean(
         Progress("clean", total, "B") as bar,
     ):
         for raw in raws:
-            cleaned.funnels[raw.name] = _clean_one(raw, recipe, pool, out, bar)
-            _check(cleaned.funnels[raw.name], raw.name, config, out, evidence)
+            cleaned.funnels[raw.name] = _clean_one(raw, recipe, pool, out, scratch, bar)
     return cleaned
 
 
-def _clean_one(raw: Path, recipe: Recipe, pool: Pool, out: Path, bar: Progress) -> Funnel:
+def forget(raws: Sequence[Path], scratch: Path) -> None:
+    """Remove what `clean` has left in `scratch`."""
+    for raw in raws:
+        scratches.forget(scratch.resolve() / raw.name)
+
+
+def _clean_one(raw: Path, recipe: Recipe, pool: Pool, out: Path, scratch: Path, bar: Progress) -> Funnel:
     # Whole paths, since a worker's current folder may be another.
-    parts = out.resolve() / "parts"
-    parts.mkdir()
     paths = sorted(raw.resolve().glob("*.jsonl"))
+    parts = scratches.claim(scratch.resolve() / raw.name, _key(recipe, paths))
     batches = {path.name: shards.cut(raw.name, path, parts, recipe) for path in paths}
     outcomes = pool.run(shards.clean_shard, list(chain.from_iterable(batches.values())))
     (out / raw.name).mkdir()
-    num_lines = {}
     with (out / REMOVED / f"{raw.name}.jsonl").open("wb") as removed:
         merge = _Merge(raw.name, recipe.config, removed)
         for name, batch in batches.items():
@@ -119,10 +124,16 @@ def _clean_one(raw: Path, recipe: Recipe, pool: Pool, out: Path, bar: Progress) 
                 for shard in batch:
                     merge.add(shard, next(outcomes), stream)
                     bar.update(shard.end - shard.start)
-            num_lines[name] = {"lines": merge.kept_lines}
-    shutil.rmtree(parts)
+    num_lines = {name: {"lines": counts.kept} for name, counts in merge.funnel.sources.items()}
     files.write_manifest(out / raw.name, details=num_lines)
     return merge.funnel
+
+
+def _key(recipe: Recipe, sources: Sequence[Path]) -> str:
+    """Digest of all that the results of shards depend on, which duplicates and the limit are not part of."""
+    settings = {name: value for name, value in asdict(recipe.config).items() if name not in AFTERWARDS}
+    read = sorted(recipe.benchmark.glob("*.jsonl")) if recipe.benchmark else []
+    return scratches.key(settings, sources, read, Path(shards.__file__), PACKAGES)
 
 
 class _Merge:
@@ -139,7 +150,7 @@ class _Merge:
         """The next shards are of this file."""
         self.names.append(name)
         self.begins.append(self.funnel.lines)
-        self.kept_lines = 0
+        self.funnel.sources[name] = Counts()
 
     def add(self, shard: Shard, outcome: Outcome, stream: IO[bytes]) -> None:
         """Append what stays of a shard to `stream` and what does not to the list."""
@@ -158,22 +169,15 @@ class _Merge:
                     self._remove(number, entry)
                     continue
                 stream.write(line)
-                self.kept_lines += 1
-                funnel.kept += 1
-                funnel.kept_bytes += size
+                funnel.stay(shard.path.name, size)
                 if key is not None and funnel.wants(key.hex()):
                     file, row = self._place(number)
                     funnel.keep({"file": file, "line": row, "excerpt": self._excerpt(line)}, key.hex())
-        funnel.lines += outcome.lines
-        funnel.num_bytes += outcome.num_bytes
-        funnel.unreadable += outcome.unreadable
-        funnel.edits += outcome.edits
-        shard.part.unlink()
-        shard.removed.unlink()
+        funnel.read(shard.path.name, outcome)
 
     def _duplicate(self, number: int, key: bytes, signature: Any) -> Removed | None:
         if self.exact and (first := self.exact.find(number, key)) is not None:
-            return {"rule": "duplicate", "detail": "of {}:{}".format(*self._place(first))}
+            return {"rule": DUPLICATE, "detail": "of {}:{}".format(*self._place(first))}
         if self.near and signature is not None and (found := self.near.find(number, signature)):
             other, estimate = found
             file, line = self._place(other)
@@ -210,15 +214,26 @@ def _check_memory(raws: Sequence[Path], config: CleanConfig) -> None:
                 )
 
 
-def _check(funnel: Funnel, name: str, config: CleanConfig, out: Path, evidence: Path) -> None:
-    removed = funnel.removed.total()
-    if removed > config.max_removed_share * funnel.lines:
-        evidence.mkdir(parents=True, exist_ok=True)
-        kept = evidence / f"{name}.removed.jsonl"
-        shutil.copyfile(out / REMOVED / f"{name}.jsonl", kept)
-        counts = ", ".join(f"{count} {rule}" for rule, count in funnel.removed.most_common())
+def check(cleaned: Cleaned, out: Path, evidence: Path, page: Path) -> None:
+    """Raise CleanError if a rule removes more than max_removed_share of a data set; honest duplicates do not count.
+
+    The lists of what was removed and the file `page`, which shows samples, are then copied into the folder
+    `evidence`, since `out` does not outlive a failed stage.
+    """
+    limit, told = cleaned.config.max_removed_share, []
+    for name, funnel in cleaned.funnels.items():
+        removed, different = funnel.judged
+        if removed > limit * different:
+            evidence.mkdir(parents=True, exist_ok=True)
+            kept = evidence / f"{name}.removed.jsonl"
+            shutil.copyfile(out / REMOVED / f"{name}.jsonl", kept)
+            counts = ", ".join(f"{count} {rule}" for rule, count in funnel.removed.most_common() if rule != DUPLICATE)
+            told.append(
+                f"{name}: {removed} of {different} different documents were removed ({counts}; all of them: {kept})"
+            )
+    if told:
+        shown = shutil.copyfile(page, evidence / page.name)
         raise CleanError(
-            f"{name}: {removed} of {funnel.lines} documents were removed ({counts}), more than "
-            f"clean.max_removed_share {config.max_removed_share} allows. All of them, with reasons, are in {kept}: "
-            "switch off the rule that is wrong for this data, or raise the share"
+            f"{'; '.join(told)}: more than clean.max_removed_share {limit} allows. Samples are in {shown}: switch off "
+            "the rule that is wrong for this data, or raise the share; what is cleaned by now is not cleaned again"
         )

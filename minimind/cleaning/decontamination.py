@@ -7,7 +7,6 @@ is wording of the benchmark, not its content, and does not count. An item may li
 asks holds something that training data may share, such as the heading of a poem.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from minimind import lossless
 from minimind.cleaning import units
 from minimind.cleaning.units import Hashes
 from minimind.errors import UserError
@@ -84,9 +84,11 @@ class Index:
         """Of every split in the folder `benchmark`. Raises UserError naming the line that is no item."""
         items = []
         for path in sorted(benchmark.glob("*.jsonl")):
-            for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+                if lossless.is_blank(line):
+                    continue
                 try:
-                    items.append(json.loads(line))
+                    items.append(lossless.loads(line.removeprefix(b"\xef\xbb\xbf")))
                     if not all(isinstance(text, str) for text in texts(items[-1])):
                         raise TypeError("what it asks is no text")
                 except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

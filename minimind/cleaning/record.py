@@ -4,8 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-import orjson
-
+from minimind import lossless
 from minimind.cleaning import units
 
 CONVERSATIONS = {"sft": ("conversations",), "dpo": ("chosen", "rejected"), "prompts": ("messages", "conversations")}
@@ -25,8 +24,8 @@ class Record:
     def of(cls, line: bytes, data_set: str) -> "Record | None":
         """None where there is nothing to clean: `pack` says of such a line what is wrong with it."""
         try:
-            data = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
-        except orjson.JSONDecodeError:
+            data = lossless.loads(line.removeprefix(b"\xef\xbb\xbf"))
+        except ValueError:
             return None
         if not isinstance(data, dict):
             return None
@@ -39,10 +38,6 @@ class Record:
                 isinstance(messages, list) and all(isinstance(message, dict) for message in messages)
                 for messages in found.values()
             )
-        try:
-            record.line()
-        except orjson.JSONEncodeError:  # nested so deeply that it can be read and not written
-            return None
         return record if usable else None
 
     @property
@@ -92,8 +87,8 @@ class Record:
         """What makes two records the same: the text, or messages and tools, whatever else stands beside them."""
         if self.data_set == "pretrain":
             return self.data["text"].encode()
-        return orjson.dumps([self.conversations, self.data.get("tools")], option=orjson.OPT_SORT_KEYS)
+        return lossless.dumps([self.conversations, self.data.get("tools")], sort_keys=True)
 
     def line(self) -> bytes:
         """As it is written to a file."""
-        return orjson.dumps(self.data) + b"\n"
+        return lossless.dumps(self.data) + b"\n"

@@ -4,10 +4,11 @@ A shard is a range of bytes of a file, cut at line ends; what becomes of it depe
 benchmark alone. So shards may be worked off in any number of processes: the results are the same.
 
 A line that holds no record (not JSON, not UTF-8, no text in it, too long) is passed on as it is: `pack` puts it into
-its quarantine with file and line, and stops where there are too many. A record that no rule touches is passed on byte
-by byte.
+its quarantine with file and line, and stops where there are too many. Blank lines are left out and counted. A record
+that no rule touches is passed on byte by byte.
 """
 
+import pickle
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,8 +18,8 @@ from typing import IO
 import orjson
 from rensa import RMinHash
 
-from minimind import corpus
-from minimind.cleaning import dialogue, duplicates, quality, redaction, text
+from minimind import corpus, files, lossless
+from minimind.cleaning import dialogue, duplicates, markup, quality, redaction, repetition, text
 from minimind.cleaning.decontamination import Index
 from minimind.cleaning.record import Record
 from minimind.cleaning.settings import CleanConfig
@@ -37,7 +38,9 @@ EDITS = {
 RULES = {
     "malformed": "no conversation: roles, types, tools or tool_calls",
     "turns": "turns out of order, missing or empty",
-    "refusal": "an answer that refuses, or speaks of itself as a model",
+    "disclaimer": "an answer that excuses itself as a model or an assistant",
+    "apology": "an answer that begins by being sorry that it can't serve",
+    "refusal": "an answer that begins by saying that it can't or won't serve",
     "too short": "fewer characters than clean.min_characters",
     "too long": "more characters than clean.max_characters",
     "language": "written in another language than clean.languages",
@@ -51,7 +54,7 @@ RULES = {
     "repeated lines": "the same lines again",
     "repeated paragraphs": "the same paragraphs again",
     "top n-gram": "one phrase makes up much of it",
-    "repeated n-grams": "much of it occurs in it twice",
+    "repeated n-grams": "much of it stood in it before",
     "contaminated": "shares a passage with an item of the benchmark",
     "duplicate": "stands there before, to the letter",
     "near duplicate": "nearly stands there before",
@@ -83,12 +86,18 @@ class Shard:
         """A file of {"line" (within the shard), "rule", "detail", "bytes", "excerpt"}."""
         return self.part.with_suffix(".removed")
 
+    @property
+    def outcome(self) -> Path:
+        """A file of what became of the shard; written last."""
+        return self.part.with_suffix(".outcome")
+
 
 @dataclass
 class Outcome:
     """What became of a shard; lists have one entry for each line of its part."""
 
     lines: int = 0
+    blank: int = 0  # of the lines; they are left out
     num_bytes: int = 0
     unreadable: int = 0
     edits: Counter[str] = field(default_factory=Counter)  # documents, whether or not they were removed afterwards
@@ -116,9 +125,18 @@ class Cleaner:
         """Write the shard's part and its list of removed lines."""
         outcome, words = Outcome(), []
         near = self.config.on("near_duplicates", shard.data_set)
-        with shard.part.open("wb") as part, shard.removed.open("wb") as removed:
+        with (
+            files.file(shard.part) as kept_path,
+            files.file(shard.removed) as removed_path,
+            kept_path.open("wb") as part,
+            removed_path.open("wb") as removed,
+        ):
             for number, (line, position, size) in enumerate(corpus.lines(shard.path, shard.start, shard.end), 1):
                 outcome.lines += 1
+                if lossless.is_blank(line) and len(line) == size:
+                    outcome.blank += 1
+                    outcome.num_bytes += size
+                    continue
                 record = Record.of(line, shard.data_set) if size <= corpus.MAX_LINE_BYTES else None
                 key = None
                 if record is None:
@@ -164,8 +182,8 @@ class Cleaner:
         self._edit(record, edits)
         if config.on("refusals", data_set):
             answers = record.data["chosen"] if "chosen" in record.conversations else record.messages
-            if why := dialogue.refusal(answers):
-                return "refusal", why
+            if refused := dialogue.refusal(answers):
+                return refused
         if config.on("length", data_set):
             length = len(record.prose)
             if length < config.min_characters:
@@ -178,7 +196,7 @@ class Cleaner:
         config, data_set = self.config, record.data_set
         changes = {
             # First, since an entity may stand for a control character.
-            "html": (config.on("html", data_set), text.strip_html),
+            "html": (config.on("html", data_set), markup.strip),
             "markers": (config.on("markers", data_set), text.strip_markers),
             "normalised": (config.normalise != "off", lambda old: text.normalise(old, config.normalise)),
             "control": (config.on("control", data_set), text.strip_control),
@@ -202,7 +220,7 @@ class Cleaner:
         if config.on("quality", data_set):
             broken = quality.find(record.prose, record.units, config)
         if not broken and config.on("repetition", data_set):
-            broken = quality.find_repetition(record.prose, record.units, config.repetition_scale)
+            broken = repetition.find(record.prose, record.units, config.repetition_scale)
         return broken
 
     def _judge_overlap(self, record: Record) -> tuple[str, str] | None:
@@ -245,5 +263,11 @@ def cleaner(recipe: Recipe) -> Cleaner:
 
 
 def clean_shard(shard: Shard) -> Outcome:
-    """`Cleaner.clean`, in whatever process."""
-    return cleaner(shard.recipe).clean(shard)
+    """`Cleaner.clean`, in whatever process; a shard that was cleaned before an interruption is taken up."""
+    if shard.outcome.exists():
+        found: Outcome = pickle.loads(shard.outcome.read_bytes())
+        return found
+    outcome = cleaner(shard.recipe).clean(shard)
+    with files.file(shard.outcome) as partial:
+        partial.write_bytes(pickle.dumps(outcome))
+    return outcome

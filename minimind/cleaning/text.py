@@ -1,27 +1,14 @@
-"""Edits of single texts: one form of Unicode, no control characters, no remains of HTML or chat templates, no lines
-from page frames.
+"""Edits of single texts: one form of Unicode, no control characters, no remains of chat templates, no lines from page
+frames.
 """
 
-import html
 import re
 import unicodedata
 
 # Of the controls a text needs tabs and line ends; joiners (U+200C, U+200D) and direction marks carry meaning.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b\u2060\ufeff\ufdd0-\ufdef\ufffe\uffff]|\r\n?")
-_DROPPED = re.compile(r"<(script|style|noscript|iframe)\b[^>]*>.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)
-_ATTRIBUTES = r"""(?:\s+[\w:-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s<>"'=]+))*\s*/?"""
-_BREAK = re.compile(rf"<(?:br|/?p|/?div|/?li|/?tr|/?h[1-6]){_ATTRIBUTES}>", re.IGNORECASE)
-# By name and with attributes that have values, so that `a<b and c>d`, List<String> and <think> stay.
-_TAG = re.compile(
-    r"</?(?:a|abbr|article|aside|b|body|button|center|cite|dd|dl|dt|em|embed|figure|font|footer|form|frame|head|header|"
-    r"hr|html|i|iframe|img|input|label|link|main|meta|nav|ol|option|section|select|small|span|strong|sub|sup|table|"
-    r"tbody|td|textarea|tfoot|th|thead|title|u|ul|video)"
-    rf"{_ATTRIBUTES}>",
-    re.IGNORECASE,
-)
 # As in MiniMind's pretrain_hq, where they stand between the pieces of a document.
 _MARKERS = re.compile(r"(?:\s*(?:<\|im_start\|>|<\|im_end\|>|<\|endoftext\|>|</?s>))+\s*")
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
 
 BOILERPLATE = (
     "enable javascript", "use cookies", "cookie policy", "privacy policy", "terms of use", "terms of service",
@@ -46,14 +33,6 @@ def normalise(text: str, form: str) -> str:
 def strip_control(text: str) -> str:
     """Without control characters, zero-width spaces, soft hyphens and byte-order marks; line ends are those of Unix."""
     return CONTROL.sub(lambda found: "\n" if found[0].startswith("\r") else "", text) if CONTROL.search(text) else text
-
-
-def strip_html(text: str) -> str:
-    """Without tags and entities, unless the text holds a fenced block of code, which may be about them."""
-    if "```" in text or not ("<" in text or "&" in text):
-        return text
-    text = _TAG.sub("", _BREAK.sub("\n", _DROPPED.sub("", text)))
-    return _ENTITY.sub(lambda found: html.unescape(found[0]).replace("\xa0", " "), text)
 
 
 def strip_markers(text: str) -> str:

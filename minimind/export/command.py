@@ -28,6 +28,7 @@ def main(options: argparse.Namespace) -> None:
     if kind == "gguf":
         with files.folder(out) as folder:
             gguf.write(contents, folder / f"{contents.name}-{options.quantize}.gguf", options.quantize)
+            files.write_text(folder / "README.md", contents.card("gguf"))
     elif kind == "ollama":
         ollama.write(contents, out, options.quantize)
     elif kind == "onnx":

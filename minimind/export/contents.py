@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
-from minimind import checkpoint, files
+from minimind import card, checkpoint, files, tokenizer
 from minimind.errors import UserError
 
 KINDS = ("llama", "qwen3", "qwen3_moe")  # what more than transformers has a network for
@@ -32,6 +31,7 @@ class Contents:
     tensors: dict[str, Tensor]  # by Hugging Face's names, fp32
     tokenizer: dict[str, Any]  # tokenizer.json
     tokenizer_config: dict[str, Any]
+    lineage: dict[str, Any]  # of the manifest
 
     @property
     def name(self) -> str:
@@ -46,6 +46,15 @@ class Contents:
     def token(self, role: str) -> int | None:
         """The id of `bos`, `eos` or `pad`, None where the checkpoint has none."""
         return self.config.get(f"{role}_token_id")
+
+    @property
+    def num_parameters(self) -> int:
+        """A tied head counts once: it is stored once."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
+    def card(self, form: str) -> str:
+        """README.md beside an export in this form."""
+        return card.write(self.name, self.num_parameters, self.lineage, form)
 
     def check_kind(self, form: str) -> None:
         """Raise ExportError, naming the format `form`, for a kind of model or of positions that only hf can hold."""
@@ -62,12 +71,25 @@ class Contents:
 
 def read(folder: Path) -> Contents:
     """The checkpoint in `folder`. Raises files.CorruptError if a file differs from the manifest."""
-    files.verify_manifest(folder)
+    model = checkpoint.load(folder)  # so that its weights are those of its description
+    tokenizer.read(folder)
     return Contents(
         folder,
-        files.read_json(folder / "config.json"),
-        files.read_json(folder / "generation_config.json"),
-        {name: tensor.float() for name, tensor in load_file(folder / checkpoint.WEIGHTS).items()},
-        files.read_json(folder / "tokenizer.json"),
-        files.read_json(folder / "tokenizer_config.json"),
+        _Described(folder / "config.json"),
+        _Described(folder / "generation_config.json"),
+        {name: tensor.detach() for name, tensor in model.state_dict().items()},
+        _Described(folder / "tokenizer.json"),
+        _Described(folder / "tokenizer_config.json"),
+        files.read_object(folder / files.MANIFEST).get("lineage", {}),
     )
+
+
+class _Described(dict[str, Any]):
+    """The JSON object in a file; a key that it lacks is an error that names both."""
+
+    def __init__(self, path: Path):
+        super().__init__(files.read_object(path))
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise ExportError(f"{self.path} has no {key}: make the checkpoint anew, with `minimind import` or `dvc repro`")

@@ -24,7 +24,7 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
-from minimind import files
+from minimind import card, files
 from minimind.export import vocabulary
 from minimind.export.contents import Contents, ExportError
 
@@ -117,7 +117,11 @@ def _is_glm(contents: Contents) -> bool:
 
 def _describe_model(writer: gguf.GGUFWriter, contents: Contents) -> None:
     config, rope = contents.config, contents.rope
+    writer.add_type("model")
     writer.add_name(contents.name)
+    if (allowed := card.license(contents.lineage)) is not None:
+        writer.add_license(allowed)
+    writer.add_size_label(_size_label(contents))
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
@@ -142,6 +146,14 @@ def _describe_model(writer: gguf.GGUFWriter, contents: Contents) -> None:
         writer.add_expert_weights_norm(False)
         writer.add_expert_weights_scale(1.0)
         writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SOFTMAX)
+
+
+def _size_label(contents: Contents) -> str:
+    """As llama.cpp writes it: 26M, or 4x8M, the numbers of experts and of the parameters of one and of the rest."""
+    experts = [tensor.numel() for name, tensor in contents.tensors.items() if ".experts." in name]
+    count = contents.config.get("num_experts", 0) if experts else 0
+    one = sum(experts) // count if count else 0
+    return gguf.size_label(contents.num_parameters, contents.num_parameters - sum(experts), one, count)
 
 
 def _describe_yarn(writer: gguf.GGUFWriter, contents: Contents) -> None:
@@ -174,6 +186,8 @@ def _describe_tokenizer(writer: gguf.GGUFWriter, contents: Contents, described: 
         number = contents.token(role)
         if number is not None:
             add(number)
+    if (end := vocabulary.end_of_turn(contents)) is not None:
+        writer.add_eot_token_id(end)
     writer.add_add_bos_token(False)
     template = contents.tokenizer_config.get("chat_template")
     if template is not None:

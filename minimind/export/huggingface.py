@@ -29,3 +29,4 @@ def write(contents: Contents, folder: Path, dtype: str) -> None:
             if "/" not in file and not (partial / file).exists():  # an adapter/ belongs to the model before it
                 (partial / file).write_bytes((contents.folder / file).read_bytes())
         files.write_manifest(partial, {"model": manifest["model"], "lineage": lineage})
+        files.write_text(partial / "README.md", contents.card("hf"))

@@ -3,7 +3,8 @@
     ollama create my-model --file exports/dpo/ollama-f32/Modelfile
 
 Ollama has templates of its own, in Go, and takes from them whether a model can think and call tools. TEMPLATE says what
-tokenizer.CHAT_TEMPLATE says, with differences that are not in its hands: Ollama writes a tool's description and a
+tokenizer.CHAT_TEMPLATE says, with differences that are not in its hands: Ollama hands it content as text and arguments
+as objects, whatever a client sent; it writes a tool's description and a
 call's arguments as JSON without spaces, orders the keys of a tool's parameters itself (type, required, properties)
 and drops those that it does not know, and it trims neither answers nor thoughts.
 """
@@ -19,7 +20,8 @@ TEMPLATE = """\
 {{- $closed := and .IsThinkSet (not .Think) -}}
 {{- $tools := .Tools -}}
 {{- $previous := "" -}}
-{{- if and $tools (ne (index .Messages 0).Role "system") -}}
+{{- $first := (index .Messages 0).Role -}}
+{{- if and $tools (ne $first "system") (ne $first "developer") -}}
 <|im_start|>system
 # Tools{{ range $tools }}
 {{ .Function }}{{ end }}<|im_end|>
@@ -29,7 +31,7 @@ TEMPLATE = """\
 {{- $follows := and (eq .Role "tool") (eq $previous "tool") -}}
 {{- if and $previous (not $follows) }}
 {{ end -}}
-{{- if eq .Role "system" -}}
+{{- if or (eq .Role "system") (eq .Role "developer") -}}
 <|im_start|>system
 {{ .Content }}
 {{- if and $tools (eq $number 0) }}{{ if .Content }}
@@ -70,6 +72,7 @@ def write(contents: Contents, folder: Path, quantize: str) -> None:
         name = f"{contents.name}-{quantize}.gguf"
         gguf.write(contents, partial / name, quantize)
         files.write_text(partial / "Modelfile", modelfile(contents, name))
+        files.write_text(partial / "README.md", contents.card("ollama"))
 
 
 def modelfile(contents: Contents, name: str) -> str:

@@ -47,6 +47,7 @@ def write(contents: Contents, folder: Path) -> None:
         else:
             onnx.save_model(model, path)
         onnx.checker.check_model(path, full_check=True)
+        files.write_text(partial / "README.md", contents.card("onnx"))
         for name in ("config.json", "generation_config.json", *checkpoint.TOKENIZER_FILES):
             (partial / name).write_bytes((contents.folder / name).read_bytes())
 

@@ -24,6 +24,7 @@ from gguf import TokenType
 from tokenizers import Regex, pre_tokenizers
 
 from minimind.alphabet import BYTES as BYTE_OF
+from minimind.chat import NO_STOP, Chat
 from minimind.export.contents import Contents, ExportError
 
 WORDS = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
@@ -77,6 +78,14 @@ def describe(contents: Contents) -> Vocabulary:
             types.append(TokenType.UNUSED)
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return Vocabulary(cut, tokens, types, merges)
+
+
+def end_of_turn(contents: Contents) -> int | None:
+    """The token that ends an answer, by the chat template; None for a model that holds no conversations."""
+    if contents.tokenizer_config.get("chat_template") is None:
+        return None
+    stop = Chat(contents.folder).stop
+    return None if stop == NO_STOP else stop
 
 
 def _cut(pre_tokenizer: dict[str, Any] | None) -> str | None:

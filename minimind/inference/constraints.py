@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from minimind.errors import UserError
-from minimind.tokenizer import EOS, SPECIAL_TOKENS
+from minimind.tokenizer import SPECIAL_TOKENS
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -32,6 +32,7 @@ class Form:
 
     grammar: str
     description: str
+    has_markers: bool  # of thoughts or calls
 
 
 class Constraint:
@@ -66,12 +67,15 @@ class Constraint:
 
 
 class Constraints:
-    """Maker of constraints for the tokenizer in `folder`. Raises UserError where llguidance is not installed."""
+    """Maker of constraints for the tokenizer in `folder`, whose answers end with the token `stop`.
 
-    def __init__(self, folder: Path, vocab_size: int):
+    Raises UserError where llguidance is not installed.
+    """
+
+    def __init__(self, folder: Path, vocab_size: int, stop: int):
         guidance = _guidance()
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-        self.tokenizer: LLTokenizer = guidance.LLTokenizer(text, n_vocab=vocab_size, eos_token=EOS)
+        self.tokenizer: LLTokenizer = guidance.LLTokenizer(text, n_vocab=vocab_size, eos_token=stop)
         self.vocab_size = vocab_size
 
     def make(self, form: Form) -> Constraint:
@@ -88,13 +92,13 @@ def schema(value: dict[str, Any] | str, thinking: bool = False) -> Form:
         grammar = _guidance().LLMatcher.grammar_from_json_schema(value, overrides=WRITING)
     except ValueError as error:
         raise UserError(f"the JSON schema can't be read: {error}") from None
-    return Form(_within(grammar, "@answer", thinking), "the JSON schema")
+    return Form(_within(grammar, "@answer", thinking), "the JSON schema", thinking)
 
 
 def regex(pattern: str, thinking: bool = False) -> Form:
     """Text that a regular expression (in the syntax of Rust's regex) matches from beginning to end."""
     grammar = _guidance().LLMatcher.grammar_from_regex(pattern)
-    return Form(_within(grammar, "@answer", thinking), f"the regular expression {pattern!r}")
+    return Form(_within(grammar, "@answer", thinking), f"the regular expression {pattern!r}", thinking)
 
 
 def call(tools: Sequence[dict[str, Any]], thinking: bool = False) -> Form:
@@ -124,7 +128,7 @@ def call(tools: Sequence[dict[str, Any]], thinking: bool = False) -> Form:
     whole = {"$defs": parameters, "anyOf": choices}
     grammar = _guidance().LLMatcher.grammar_from_json_schema(whole, overrides=WRITING)
     opening, closing = _marker("<tool_call>"), _marker("</tool_call>")
-    return Form(_within(grammar, f"{opening} @answer {closing}", thinking), "the tools' parameters")
+    return Form(_within(grammar, f"{opening} @answer {closing}", thinking), "the tools' parameters", True)
 
 
 def _moved(schema: Any, place: str) -> Any:

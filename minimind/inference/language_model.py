@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from tokenizers import Tokenizer, decoders
+from tokenizers import decoders
 
 from minimind import checkpoint, files, hardware, tokenizer, verify
-from minimind.chat import Chat
+from minimind.chat import NO_STOP, Chat
 from minimind.config import Runtime
 from minimind.errors import UserError
 from minimind.generate import loglikelihood
@@ -33,7 +33,7 @@ from minimind.tokenizer import BOS, EOS
 
 Message = dict[str, Any]
 HUB = "hf://"
-NO_STOP = -1
+OPTIONS = ("tools", "tool_choice", "thinking", "schema", "regex", "batch_size")  # of conversations
 Prompt = str | list[Message]
 """What a user says, or a whole conversation in MiniMind's or OpenAI's schema."""
 
@@ -53,8 +53,7 @@ class Model:
     Answers are all that the model wrote, thoughts and calls in their markers; `reply` takes them apart. Mistakes raise
     minimind.errors.UserError and its kin.
 
-    An imported model with a tokenizer of its own knows no conversations in MiniMind's markers: it has `complete` and
-    `score`.
+    An imported model's own chat template writes its conversations. Without one it has `complete` and `score`.
     """
 
     def __init__(
@@ -80,39 +79,54 @@ class Model:
         if draft_tokens < 1:
             raise UserError(f"draft_tokens is {draft_tokens}, expected 1 or more; leave `draft` out for none")
         self.folder = _found(os.fspath(folder))
-        runtime = Runtime(
-            device=device, dtype=dtype, threads=threads, micro_batch_size=0, compile="off", workers=0,
-            evaluation_batch_size=0,
-        )  # fmt: skip
+        runtime = Runtime(device=device, dtype=dtype, threads=threads, compile="off")
         self._device, self._dtype = hardware.setup(runtime)
         self.decoder = self._load(self.folder, rope_scaling)
-        self._tokenizer = _tokenizer(self.folder)
+        self._tokenizer = tokenizer.read(self.folder)
         self._text_tokenizer = tokenizer.plain(self._tokenizer)
         self._chat: Chat | None = None
         self._begin, stop = [BOS], EOS
         try:
             self._chat = Chat(self.folder)
-        except ValueError as error:  # of an imported model, whose documents begin and end in its own way
-            self._no_chat, ids = error, checkpoint.special_ids(self.folder)
+        except UserError as error:
+            self._no_chat = error
+        if self._chat is None or self._chat.why_foreign:  # documents of an imported model begin and end in its own way
+            ids = checkpoint.special_ids(self.folder)
             self._begin = [ids["bos_token_id"]] if "bos_token_id" in ids else []
-            stop = ids.get("eos_token_id", NO_STOP)
+            stop = ids.get("eos_token_id", NO_STOP) if self._chat is None else self._chat.stop
         self._constraints: Constraints | None = None
+        source = Source(self.decoder, quantize is not None)
+        self._precision = source.precision
         self._engine = Engine(
-            Source(self.decoder, quantize is not None),
+            source,
             stop,
             None if draft is None else Source(self._draft(os.fspath(draft), rope_scaling), quantize is not None),
             draft_tokens,
         )
 
+    def __repr__(self) -> str:
+        config = self.decoder.config
+        kind = f"{config.num_experts} experts, " if config.use_moe else ""
+        return (
+            f"Model({os.fspath(self.folder)!r}: {self.decoder.num_parameters():,} parameters, {kind}"
+            f"{config.vocab_size:,} tokens, {self.max_tokens:,} positions, {self._precision} on {self._device})"
+        )
+
     def _load(self, folder: Path, rope_scaling: RopeScaling | None) -> Decoder:
-        decoder = checkpoint.load(folder, self._dtype).cut_vocabulary(num_ids(_tokenizer(folder)))
+        decoder, size = checkpoint.load(folder, self._dtype), num_ids(tokenizer.read(folder))
+        if size > decoder.config.vocab_size:
+            raise UserError(
+                f"{folder / 'tokenizer.json'} has a token with id {size - 1}, and the model's embedding has "
+                f"{decoder.config.vocab_size} rows: it is another model's tokenizer"
+            )
+        decoder.cut_vocabulary(size)
         if rope_scaling is not None:
             decoder.rescale(rope_scaling)
         return decoder.to(self._device).requires_grad_(False)
 
     def _draft(self, name: str, rope_scaling: RopeScaling | None) -> Decoder:
         folder = _found(name)
-        if _tokenizer(folder).to_str() != self._tokenizer.to_str():
+        if tokenizer.read(folder).to_str() != self._tokenizer.to_str():
             raise UserError(
                 f"{folder} has another tokenizer than {self.folder}: a draft must write the same tokens; take a "
                 "checkpoint of the same pipeline, for example its student"
@@ -127,12 +141,10 @@ class Model:
 
     @property
     def chat(self) -> Chat:
-        """Conversations in its tokens. Raises UserError for an imported model that has others than MiniMind's."""
+        """Conversations in its tokens. Raises UserError for an imported model without a chat template."""
         if self._chat is None:
             raise UserError(
-                f"{self.folder} holds no conversations here: they are written in MiniMind's markers and by a chat "
-                "template that spells them out, and its tokenizer.json or tokenizer_config.json has others; "
-                "`complete` and `score` take plain text"
+                f"{self.folder} holds no conversations: {self._no_chat}; `complete` and `score` take plain text"
             ) from self._no_chat
         return self._chat
 
@@ -161,10 +173,7 @@ class Model:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}, expected 1 or more prompts at a time")
         single = _is_single(prompt)
-        rows = self._rows([prompt] if single else prompt, **options)
-        for _ in self._engine.run(rows, batch_size):
-            pass
-        texts = [row.text for row in rows]
+        texts = [row.text for row in self._finished([prompt] if single else prompt, batch_size, options)]
         return texts[0] if single else texts
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[str]:
@@ -172,15 +181,26 @@ class Model:
         return self._pieces(self._rows([prompt], **options))
 
     def reply(self, prompt: Prompt, **options: Any) -> Message:
-        """The answer as a message {"role", "content", "reasoning_content"?, "tool_calls"?}, to be appended."""
-        return verify.message(self.predict(prompt, **options))
+        """The answer as a message, to be appended: {"role", "content", "reasoning_content"?, "tool_calls"?,
+        "finish_reason"}.
+
+        finish_reason: "stop" if the answer came to its end; "length" if it was cut at `max_new_tokens` or at the last
+        position of the model, so that JSON or a call is not whole; "tool_calls" if it ends and makes some.
+        With `tool_choice="required"` there are always "tool_calls", an empty list where the answer was cut.
+        """
+        (row,) = self._finished([prompt], 1, options)
+        message = verify.message(row.text)
+        if options.get("tool_choice") == "required":
+            message.setdefault("tool_calls", [])
+        reason = "tool_calls" if row.end == "stop" and message.get("tool_calls") else row.end
+        return message | {"finish_reason": reason}
 
     def complete(self, text: str, **options: Any) -> str:
         """What follows `text` in a document, for a base model, which knows no conversations: fields of `Sampling`."""
         prompt = [*self._begin, *self._encode(text)]
         if not prompt:
             raise UserError(f"the text is empty, and {self.folder} has no token that texts begin with: give some text")
-        return "".join(self._pieces([self._row(0, prompt, Sampling(**options), None)]))
+        return "".join(self._pieces([self._row(0, prompt, Sampling.of(options), None)]))
 
     def score(self, context: str, choices: Sequence[str]) -> list[float]:
         """Log-probability, in nats, of each choice as what follows `context` in a document."""
@@ -203,6 +223,12 @@ class Model:
         )
         return [total for total, _ in scores]
 
+    def _finished(self, prompts: Sequence[Prompt], batch_size: int, options: dict[str, Any]) -> list[Row]:
+        rows = self._rows(prompts, **options)
+        for _ in self._engine.run(rows, batch_size):
+            pass
+        return rows
+
     def _encode(self, text: str) -> list[int]:
         return self._text_tokenizer.encode(text, add_special_tokens=False).ids
 
@@ -223,12 +249,24 @@ class Model:
         **options: Any,
     ) -> list[Row]:
         form = _form(tools, tool_choice, thinking, schema, regex)
-        sampling = Sampling(**options)
+        if form is not None and form.has_markers and self.chat.why_foreign:
+            self._check_markers()
+        sampling = Sampling.of(options, OPTIONS)
         conversations = [[{"role": "user", "content": p}] if isinstance(p, str) else p for p in prompts]
         return [
             self._row(number, self.chat.prompt(messages, list(tools or []), thinking), sampling, form)
             for number, messages in enumerate(conversations)
         ]
+
+    def _check_markers(self) -> None:
+        """Raise UserError unless thoughts and calls have the markers of ours, by which a form holds them apart."""
+        try:
+            tokenizer.load(self.folder)
+        except ValueError as error:
+            raise UserError(
+                f"{self.folder} has other markers than MiniMind's, so neither tool_choice='required' nor a thought "
+                f"before a form can be asked of it: leave them out ({error})"
+            ) from None
 
     def _row(self, number: int, prompt: list[int], sampling: Sampling, form: Form | None) -> Row:
         room = self.max_tokens - len(prompt)
@@ -241,7 +279,7 @@ class Model:
         constraint = None
         if form is not None:
             if self._constraints is None:
-                self._constraints = Constraints(self.folder, self.decoder.config.vocab_size)
+                self._constraints = Constraints(self.folder, self.decoder.config.vocab_size, self.chat.stop)
             constraint = self._constraints.make(form)
         return Row(
             prompt,
@@ -273,10 +311,6 @@ def _found(name: str) -> Path:
             "Llama, Qwen3 or Qwen3-MoE"
         )
     return found
-
-
-def _tokenizer(folder: Path) -> Tokenizer:
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def _is_single(prompt: object) -> bool:

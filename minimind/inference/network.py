@@ -37,14 +37,32 @@ class Source:
 
     def __init__(self, model: Decoder, quantize: bool = False):
         """With `quantize` in Q8_0. Raises UserError where that can't be."""
+        self.config = config = model.config
         if quantize and not kernel.covers(model):
             raise UserError(
                 "only dense models on a CPU are quantised, and a C compiler is needed: leave `quantize` out, or export "
                 "the checkpoint to GGUF"
             )
-        self.config = model.config
+        if quantize:
+            width = config.num_attention_heads * config.head_width
+            for name, size in (
+                ("hidden_size", config.hidden_size), ("heads times head_dim", width),
+                ("intermediate_size", config.intermediate_size),
+            ):  # fmt: skip
+                if size % kernel.GROUP:
+                    raise UserError(
+                        f"{name} is {size}, and Q8_0 takes rows of multiples of {kernel.GROUP}: leave `quantize` out "
+                        "(dtype='bfloat16' halves the memory), or export to GGUF, which keeps such rows in fp16"
+                    )
         self.weights = kernel.Weights(model, quantize) if kernel.covers(model) else None
         self.model = model if self.weights else cast(model)
+
+    @property
+    def precision(self) -> str:
+        """What most matrices are kept in, in words."""
+        if self.weights is not None and self.weights.kind == kernel.Kind.Q8_0:
+            return "Q8_0"
+        return str(self.model.dtype).removeprefix("torch.")
 
     def network(self, slots: int, capacity: int) -> Network:
         """Room for `slots` sequences of `capacity` tokens."""

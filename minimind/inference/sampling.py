@@ -1,8 +1,11 @@
 """Which token comes next: penalties, temperature, and the cuts to the probable ones."""
 
+import dataclasses
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +13,11 @@ from torch import Tensor
 from minimind.errors import UserError
 
 DEFAULT_NEW_TOKENS = 512
+NUMBER, WHOLE = (int, float), (int,)
+TYPES: dict[str, tuple[type, ...]] = {
+    "max_new_tokens": (int, type(None)), "temperature": NUMBER, "top_k": WHOLE, "top_p": NUMBER, "min_p": NUMBER,
+    "repetition_penalty": NUMBER, "presence_penalty": NUMBER, "seed": WHOLE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,26 @@ class Sampling:
     stop: str | Sequence[str] = ()  # the answer ends before the first of these
     seed: int = 0
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any], others: Sequence[str] = ()) -> "Sampling":
+        """From options by name, some of which may be missing. Raises UserError for one that is unknown, naming the
+        nearest of ours and of `others`, which the caller takes besides.
+        """
+        fields = [field.name for field in dataclasses.fields(cls)]
+        for name in options:
+            if name not in fields:
+                close = difflib.get_close_matches(name, [*fields, *others], n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise UserError(f"there is no option {name}{hint} (there are: {', '.join([*fields, *others])})")
+        return cls(**options)
+
     def __post_init__(self) -> None:
+        for name, types in TYPES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, types):
+                raise UserError(f"{name} is {value!r}, expected a {'number' if float in types else 'whole number'}")
+        if not isinstance(self.stop, str) and not all(isinstance(text, str) for text in self.stop):
+            raise UserError(f"stop is {self.stop!r}, expected a text or a list of texts")
         object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         bounds = {
             "max_new_tokens": self.max_new_tokens is None or self.max_new_tokens > 0,

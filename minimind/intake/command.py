@@ -6,7 +6,8 @@ from pathlib import Path
 
 from minimind import checkpoint, files
 from minimind.chat import Chat
-from minimind.intake import huggingface, origin, parity, pth, vocabulary
+from minimind.errors import UserError
+from minimind.intake import assumptions, huggingface, origin, parity, pth, vocabulary
 from minimind.intake.huggingface import Foreign
 from minimind.intake.origin import IntakeError
 from minimind.model import Decoder
@@ -18,43 +19,48 @@ def main(options: argparse.Namespace) -> None:
     if options.out.exists():
         raise IntakeError(f"{options.out} exists: name another place, or remove it first")
     folder = found.path if found.path.is_dir() else None
-    foreign = pth.read(found.path) if folder is None else huggingface.read(folder)
+    for option, wish in (("--set", options.set), ("--reference", options.reference)):
+        if folder is not None and wish:
+            raise IntakeError(f"{option} is for MiniMind's *.pth: what {folder} is, its config.json says")
+    foreign = pth.read(found.path, options.set) if folder is None else huggingface.read(folder)
     model = build(foreign, found.path)
     with tempfile.TemporaryDirectory() as temporary:
         used = [*foreign.used, *_tokenizer(folder, options.tokenizer, Path(temporary), found.path)]
         vocabulary.check_size(Path(temporary), model.config.vocab_size)
-        checked = compare(model, folder)
-        checkpoint.save(options.out, model, Path(temporary), lineage(found, used), foreign.generation)
+        checked = compare(model, folder, found.path, options.reference, foreign)
+        checkpoint.save(options.out, model, Path(temporary), lineage(found, used, foreign), foreign.generation)
     print(f"{options.out}: {model.num_parameters():,} parameters of {found.source}. {checked}")
+    print(conversations(options.out))
+
+
+def conversations(folder: Path) -> str:
+    """In words, whether the checkpoint in `folder` can be talked to, and by whose chat template."""
     try:
-        Chat(options.out)
-    except ValueError:
-        print(
-            "note: its markers or its chat template are not MiniMind's, so it holds no conversations here "
-            "(`minimind chat`); `complete` and `score` of minimind.Model take plain text"
-        )
+        foreign = Chat(folder).why_foreign
+    except UserError as error:
+        return f"note: it holds no conversations ({error}); `complete` and `score` of minimind.Model take plain text"
+    return f"Talk with it: minimind chat {folder}{' (its own chat template is rendered as it is)' if foreign else ''}"
 
 
 def build(foreign: Foreign, path: Path) -> Decoder:
-    """Our model with the foreign weights. Raises IntakeError naming the first weight that is missing or too many."""
+    """Our model with the foreign weights. Raises CheckpointError naming the first weight that differs."""
+    checkpoint.check_fit(foreign.config, foreign.weights, path)
     model = Decoder(foreign.config)
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    for name in sorted(wanted.keys() | foreign.weights.keys()):
-        if name not in foreign.weights:
-            raise IntakeError(f"{path} has no weight {name}, which a model of its description has")
-        if name not in wanted:
-            raise IntakeError(f"{path} has a weight {name} that our model has no place for")
-        if foreign.weights[name].shape != wanted[name]:
-            shapes = [tuple(shape) for shape in (foreign.weights[name].shape, wanted[name])]
-            raise IntakeError(f"{path}: {name} has the shape {shapes[0]}, and its description says {shapes[1]}")
     model.load_state_dict(foreign.weights, strict=True)
     return model
 
 
-def compare(model: Decoder, folder: Path | None) -> str:
+def compare(model: Decoder, folder: Path | None, path: Path, reference: Path | None, foreign: Foreign) -> str:
     """Compare the logits with those of the source, where something can compute them; say in words what was done."""
     if folder is None:
-        return "Its names and shapes are MiniMind's; logits were not compared, since nothing else here reads a *.pth"
+        assumed = assumptions.in_words(foreign.config, foreign.assumed) if foreign.assumed else ""
+        if reference is None:
+            return (
+                "Its names and shapes are MiniMind's; logits were not compared, name a checkout of MiniMind with "
+                f"--reference to have it done. {assumed}"
+            ).rstrip()
+        found = parity.difference_from_minimind(model, path, reference, foreign.told)
+        return f"Its logits equal those of MiniMind's class in {reference} but for {found:.1e} of the largest"
     if not parity.installed():
         return (
             "Its names, shapes and config are those of our model; logits were not compared, since transformers is "
@@ -63,9 +69,12 @@ def compare(model: Decoder, folder: Path | None) -> str:
     return f"Its logits equal transformers' but for {parity.difference(model, folder):.1e} of the largest"
 
 
-def lineage(found: origin.Origin, used: list[Path]) -> dict[str, object]:
-    """Where an imported checkpoint comes from: source, revision and the digest of every file that was read."""
-    return {
+def lineage(found: origin.Origin, used: list[Path], foreign: Foreign) -> dict[str, object]:
+    """Where an imported checkpoint comes from: source, revision, the digest of every file that was read, and, of a
+    file of weights, what was said of it and what was assumed.
+    """
+    more: dict[str, object] = {"told": foreign.told, "assumed": foreign.assumed} if found.path.is_file() else {}
+    return more | {
         "stage": "import",
         "source": found.source,
         "revision": found.revision,

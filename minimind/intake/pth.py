@@ -1,5 +1,7 @@
 """MiniMind's own *.pth: a state dict without a description, so what it is follows from names and shapes.
 
+What they leave open is taken from `--set` or a config beside the file, or else is that of the releases:
+
 | file                   | queries and keys | heads          | θ   | ε    | experts                                |
 |------------------------|------------------|----------------|-----|------|----------------------------------------|
 | minimind-3             | normalised       | by norms' size | 1e6 | 1e-6 | none                                   |
@@ -12,11 +14,15 @@ are stored one by one; their sum is one wider expert, as which we keep them.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from minimind.intake import assumptions
+from minimind.intake.assumptions import Said
 from minimind.intake.huggingface import Foreign
 from minimind.intake.origin import IntakeError
 from minimind.model import ModelConfig
@@ -25,8 +31,11 @@ MINIMIND2_HEADS = 8
 POSITIONS = 32768
 
 
-def read(path: Path) -> Foreign:
-    """The model in the file `path`, never unpickling anything but tensors. Raises IntakeError."""
+def read(path: Path, options: Sequence[str] = ()) -> Foreign:
+    """The model in the file `path`, never unpickling anything but tensors; `options` are "key=value".
+
+    Raises IntakeError.
+    """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch raises: the file may be anything
@@ -41,8 +50,9 @@ def read(path: Path) -> Foreign:
     tied = head is None or torch.equal(head, weights["model.embed_tokens.weight"])
     if head is not None and not tied:
         weights["lm_head.weight"] = head
-    described = _describe(weights, tied, path)
-    return Foreign(described, _joined(weights), [path], {})
+    said = assumptions.said(path, options)
+    described, assumed = _describe(weights, tied, said, path)
+    return Foreign(described, _joined(weights), [path, *said.files], {}, assumed, dict(said.values))
 
 
 def _refuse_others(weights: dict[str, Tensor], path: Path) -> None:
@@ -71,12 +81,18 @@ def _joined(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.cat(parts, int("down_proj" in name)) for name, parts in found.items()}
 
 
-def _describe(weights: dict[str, Tensor], tied: bool, path: Path) -> ModelConfig:
+def _describe(weights: dict[str, Tensor], tied: bool, said: Said, path: Path) -> tuple[ModelConfig, list[str]]:
     first = "model.layers.0"
     numbers = {int(match[1]) for name in weights if (match := re.match(r"model\.layers\.(\d+)\.", name))}
     queries, keys = (weights[f"{first}.self_attn.{part}_proj.weight"].shape[0] for part in ("q", "k"))
     norm = weights.get(f"{first}.self_attn.q_norm.weight")
-    width = queries // MINIMIND2_HEADS if norm is None else len(norm)
+    heads = said.values.get("num_attention_heads", MINIMIND2_HEADS) if norm is None else queries // len(norm)
+    if type(heads) is not int or heads < 1 or queries % heads or keys % (queries // heads):
+        raise IntakeError(
+            f"{path}: its shapes, {queries} rows of queries and {keys} of keys, don't make {heads} heads: say how many "
+            "with --set num_attention_heads=NUMBER"
+        )
+    width = queries // heads
     routed, shared = (
         {int(match[1]) for name in weights if (match := re.match(rf"{first}\.mlp\.{kind}\.(\d+)\.", name))}
         for kind in ("experts", "shared_experts")
@@ -85,25 +101,27 @@ def _describe(weights: dict[str, Tensor], tied: bool, path: Path) -> ModelConfig
     if inner is None:
         raise IntakeError(f"{path} has no feed-forward in {first}.mlp: it is none of MiniMind's models")
     vocab_size, hidden_size = weights["model.embed_tokens.weight"].shape
-    try:
-        return ModelConfig(
-            hidden_size=hidden_size,
-            num_hidden_layers=len(numbers),
-            num_attention_heads=queries // width,
-            num_key_value_heads=keys // width,
-            intermediate_size=inner.shape[0],
-            head_dim=width,
-            max_position_embeddings=POSITIONS,
-            rope_theta=1e6,
-            rms_norm_eps=1e-5 if norm is None else 1e-6,
-            qk_norm=norm is not None,
-            tie_word_embeddings=tied,
-            use_moe=bool(routed),
-            num_experts=len(routed) or 1,
-            num_experts_per_tok=2 if routed and norm is None else 1,
-            num_shared_experts=len(shared),
-            norm_topk_prob=True if routed else None,
-            vocab_size=vocab_size,
-        )
-    except (ValueError, ZeroDivisionError) as error:
-        raise IntakeError(f"{path}: its shapes are none of MiniMind's models ({error})") from error
+    shaped: dict[str, Any] = {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": len(numbers),
+        "num_key_value_heads": keys // width,
+        "intermediate_size": inner.shape[0],
+        "head_dim": width,
+        "qk_norm": norm is not None,
+        "tie_word_embeddings": tied,
+        "use_moe": bool(routed),
+        "num_shared_experts": len(shared),
+        "vocab_size": vocab_size,
+    }
+    released: dict[str, Any] = {
+        "rope_theta": 1e6,
+        "rms_norm_eps": 1e-5 if norm is None else 1e-6,
+        "max_position_embeddings": POSITIONS,
+    }
+    (released if norm is None else shaped)["num_attention_heads"] = heads
+    if routed:
+        shaped |= {"num_experts": len(routed), "moe_intermediate_size": inner.shape[0]}
+        released |= {"num_experts_per_tok": 2 if norm is None else 1, "norm_topk_prob": True}
+    elif unfit := [key for key in assumptions.FREE_OF_EXPERTS if key in said.values]:
+        raise IntakeError(f"{said.places[unfit[0]]}: {path} has no experts")
+    return assumptions.settle(shaped, released, said, path)

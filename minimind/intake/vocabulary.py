@@ -6,23 +6,35 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from minimind import checkpoint, files, tokenizer
-from minimind.chat import Chat
+from minimind.chat import PROBE, Chat
+from minimind.errors import UserError
 from minimind.intake.origin import IntakeError
+
+NOT_CARRIED = ("backend", "is_local", "local_files_only", "auto_map")
 
 
 def carry(folder: Path, out: Path) -> list[Path]:
     """Copy the tokenizer in `folder` into `out` in the form in which ours are written; return the files read.
 
-    A chat template in a file of its own moves into tokenizer_config.json, and markers written as objects become
-    text. Raises IntakeError if a file is missing.
+    A chat template in a file of its own moves into tokenizer_config.json, markers written as objects become text, and
+    the class is the one that reads tokenizer.json as it is: that which transformers 5 writes, 4 does not know. Raises
+    IntakeError if a file is missing.
     """
     for name in checkpoint.TOKENIZER_FILES:
         if not (folder / name).is_file():
             raise IntakeError(f"{folder / name} is missing: give the model's tokenizer with --tokenizer FOLDER")
-    described: dict[str, Any] = files.read_json(folder / "tokenizer_config.json")
+    tokenizer.read(folder)
+    described = tokenizer.read_config(folder)
     for role in ("bos_token", "eos_token", "pad_token", "unk_token"):
         if isinstance(described.get(role), dict):
-            described[role] = described[role]["content"]
+            described[role] = described[role].get("content")
+    described = {key: value for key, value in described.items() if key not in NOT_CARRIED}
+    described["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(described.get("extra_special_tokens"), list):  # transformers 5's; 4 expects names with values there
+        described["additional_special_tokens"] = described.pop("extra_special_tokens")
+    if isinstance(described.get("chat_template"), list):  # several, by names
+        named = {entry["name"]: entry["template"] for entry in described["chat_template"]}
+        described["chat_template"] = named.get("default", next(iter(named.values()), None))
     template = folder / "chat_template.jinja"
     if template.is_file():
         described["chat_template"] = template.read_text(encoding="utf-8")
@@ -34,7 +46,8 @@ def carry(folder: Path, out: Path) -> list[Path]:
 def adopt(folder: Path, out: Path) -> Tokenizer:
     """Put the tokenizer of the base in `folder` into `out`, for our stages; return it.
 
-    Its chat template goes along if our stages can read it, else ours takes its place: a base has yet to learn one.
+    Its chat template goes along if it says what is to be learned, else ours takes its place, which training teaches. A
+    stage that takes no step passes on the base's own.
     Raises IntakeError if there is none, or if our markers have other ids in it.
     """
     if not (folder / checkpoint.WEIGHTS).is_file():
@@ -46,11 +59,15 @@ def adopt(folder: Path, out: Path) -> Tokenizer:
     except ValueError as error:
         raise IntakeError(f"the base's tokenizer is not of MiniMind's kind, as our chats need it: {error}") from None
     try:
-        Chat(folder)
-        carry(folder, out)
-    except ValueError as error:
-        print(f"{folder}: our own chat template instead of the base's: {error}")
+        chat = Chat(folder)
+        why = chat.why_foreign or ("" if any(chat.encode(PROBE)[1]) else "it has no {% generation %} blocks")
+    except UserError as error:
+        why = str(error)
+    if why:
+        print(f"{folder}: what is trained gets our own chat template instead of the base's: {why}")
         tokenizer.save(adopted, out)
+    else:
+        tokenizer.save(adopted, out, files.read_json(folder / "tokenizer_config.json")["chat_template"])
     return adopted
 
 
@@ -92,7 +109,9 @@ def check_size(folder: Path, vocab_size: int) -> None:
 
 
 def _ids(described: dict[str, Any]) -> dict[str, int]:
-    return described["model"]["vocab"] | {entry["content"]: entry["id"] for entry in described["added_tokens"]}
+    vocab = described["model"]["vocab"]
+    numbers = vocab if isinstance(vocab, dict) else {entry[0]: number for number, entry in enumerate(vocab)}
+    return numbers | {entry["content"]: entry["id"] for entry in described["added_tokens"]}
 
 
 def _merges(described: dict[str, Any]) -> list[str]:

@@ -32,6 +32,8 @@ KINDS: dict[str, type[Source]] = {
     "pypi": PypiSource,
 }
 
+BENCHMARK = "benchmark"  # the data set whose files are splits
+
 Entry = dict[str, object]  # of params.yaml: `uri`, and the options of its kind
 Data = Mapping[str, Sequence[Entry] | None]  # data set → its sources, if there are any
 
@@ -64,7 +66,7 @@ def parse(entry: Entry, key: str, path: Path = config.PARAMS) -> Source:
     return config.parse(KINDS[kind], entry, path, key)
 
 
-def file_names(source: Source, number: int) -> list[str] | None:
+def file_names(source: Source, number: int, data_set: str) -> list[str] | None:
     """What the files of a source, the one of this number in its data set, will be called, without `.jsonl`.
 
     None where only fetching tells. Raises FetchError.
@@ -72,15 +74,18 @@ def file_names(source: Source, number: int) -> list[str] | None:
     if source.name is not None:
         return [source.name]
     stems = source.stems()
-    return None if stems is None else [f"{number}-{stem}" for stem in stems]
+    if stems is None or data_set == BENCHMARK:
+        return stems
+    return [f"{number}-{stem}" for stem in stems]
 
 
 def fetch(data: Data, folder: Path, watched: Path) -> None:
     """Bring every source of every data set to `folder/<data set>/`, each with a `manifest.json`.
 
     A source's file is called `<name>.jsonl` where the entry has a name, else `<n>-<its own name>`, n being the
-    number of the source in its data set. The manifest holds sha256, bytes and lines of each file, and where it came
-    from. Raises config.ConfigError before anything is fetched, and FetchError.
+    number of the source in its data set; files of the benchmark, which are splits, keep their own names. The manifest
+    holds sha256, bytes and lines of each file, and where it came from. Raises config.ConfigError before anything is
+    fetched, and FetchError.
     """
     sources = _parse(data)
     _download(sources, folder)
@@ -90,8 +95,8 @@ def fetch(data: Data, folder: Path, watched: Path) -> None:
             data_set.mkdir()
             details: dict[str, dict[str, object]] = {}
             for number, source in enumerate(bar.over(members)):
-                for path in _fetch_one(source, number, data_set, watched):
-                    details[path.name] = {"lines": _num_lines(path)}
+                for path, written in _fetch_one(source, number, data_set, watched).items():
+                    details[path.name] = {"lines": _num_lines(path), **source.details(written)}
                     if noted := source.noted():
                         details[path.name]["source"] = noted
             # One manifest a data set, so that a stage that reads one does not depend on the others.
@@ -159,18 +164,21 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _fetch_one(source: Source, number: int, data_set: Path, watched: Path) -> list[Path]:
-    """Bring the files of one source into the folder of its data set; return them."""
+def _fetch_one(source: Source, number: int, data_set: Path, watched: Path) -> dict[Path, str]:
+    """Bring the files of one source into the folder of its data set; return them with the names that it gave them."""
     arrivals = data_set / "arrivals"
     arrivals.mkdir()
     source.fetch(arrivals, watched)
     fetched = sorted(arrivals.iterdir())
-    paths = []
+    paths = {}
     for path in fetched:
-        target = data_set / (f"{source.name}.jsonl" if source.name is not None else f"{number}-{path.name}")
+        # A file of the benchmark is a split, and called what one wrote.
+        own = path.name if source.name is None else f"{source.name}.jsonl"
+        numbered = source.name is None and data_set.name != BENCHMARK
+        target = data_set / (f"{number}-{own}" if numbered else own)
         if target.exists():
             raise FetchError(f"{source.uri}: {data_set.name} has a file {target.name} already: choose another `name`")
-        paths.append(path.rename(target))
+        paths[path.rename(target)] = path.name
     arrivals.rmdir()
     return paths
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minimind.sources.downloads import Pins
-from minimind.sources.records import RecordSource, stem
+from minimind.sources.records import RecordSource
 from minimind.sources.source import AbsentError, FetchError
 
 
@@ -35,7 +35,8 @@ class FileSource(RecordSource):
 
     def stems(self) -> list[str]:
         """The files' names, without what says how they are packed. Raises FetchError."""
-        return [stem(path.name) for path in self._matches()]
+        paths = {path: path.name for path in self._matches()}
+        return list(dict.fromkeys(self.stem(path, paths) for path in paths))
 
     def heads(self, watched: Path, number: int) -> Iterator[tuple[Path, list[bytes]]]:
         """Each file with its first records, as lines of our schemas. Raises FetchError."""

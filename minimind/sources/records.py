@@ -9,6 +9,8 @@ import contextlib
 import csv
 import gzip
 import io
+import os
+import re
 import shutil
 import string
 import sys
@@ -18,6 +20,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
@@ -25,17 +29,23 @@ import ijson
 import orjson
 import pyarrow
 import pyarrow.parquet
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
 
+from minimind.sources import texts
 from minimind.sources.source import FetchError, Source
+from minimind.sources.texts import TEXTS
 
-Format = Literal["jsonl", "json", "csv", "parquet"]
-FORMATS: tuple[str, ...] = ("jsonl", "json", "csv", "parquet")
+Format = Literal["jsonl", "json", "csv", "parquet", "yaml", "text", "markdown", "html"]
+FORMATS: tuple[str, ...] = ("jsonl", "json", "csv", "parquet", "yaml")
+SUFFIXES = {name: name for name in FORMATS} | {"yml": "yaml"} | texts.SUFFIXES
+"""What a file's name ends in → its format."""
 PACKED = ("gz", "zst", "zip")
 
 _MAX_LINE_BYTES = 1 << 24  # as in corpus
 _FICLONE = 0x40049409  # linux/fs.h
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant"}  # as ShareGPT calls them
-_KEYS = ("text", "conversations", "role", "content", "system", "user", "assistant", "chosen", "rejected", "gt")
+_KEYS = ("text", "conversations", "role", "content", "system", "user", "assistant", "chosen", "rejected")
 _BESIDE = ("tools", "verify", "family")  # what a record may have besides, under these names or mapped to them
 
 csv.field_size_limit(1 << 30)  # documents are longer than the 128 KiB that it expects
@@ -47,16 +57,22 @@ class RecordSource(Source):
 
     `map` says where our keys find their values: {our key: their key, with dots for keys within keys}. Ours are
     `text`; `conversations`, with `role` and `content` for the names used in its messages; `user`, `assistant` and
-    `system`, from which a conversation is made; `chosen` and `rejected`, lists of messages, or answers to `user`;
-    `gt`; and `tools`, `verify` and `family`, which also come along unnamed. A value with braces, `{title}\\n{body}`,
+    `system`, from which a conversation is made; `chosen` and `rejected`, lists of messages, or answers to `user`; and
+    `tools`, `verify` and `family`, which also come along unnamed. A value with braces, `{title}\\n{body}`,
     is filled in.
+
+    Files of text (`texts`) are joined to one file of documents. `split` and `max_characters` say how they are cut.
     """
 
     format: Format | None = None  # None: what the name says
     map: dict[str, str] = field(default_factory=dict)
+    split: Literal["blank lines"] | None = None  # where files of text are cut; None: one document a file
+    max_characters: int = 0  # of a document from a file of text, which is cut; 0: any number
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.max_characters < 0:
+            raise ValueError(f"`max_characters` is {self.max_characters}, expected 0 or more")
         if unknown := set(self.map) - {*_KEYS, *_BESIDE}:
             raise ValueError(f"`map` has {', '.join(sorted(unknown))}, known are {', '.join(_KEYS + _BESIDE)}")
         if empty := [key for key, place in self.map.items() if not place]:
@@ -68,13 +84,18 @@ class RecordSource(Source):
         With the entry's `name` all of them become one file, else each becomes its own.
         """
         for path, name in paths.items():
-            target = destination / f"{self.name if self.name is not None else stem(name)}.jsonl"
-            if self.name is None and target.exists():
+            is_text = self._is_text(path, name)
+            own = self.name if self.name is not None else self.stem(path, paths)
+            target = destination / f"{own}.jsonl"
+            if is_text:
+                self._cuts[target.name] = self._cut()
+            if self.name is None and target.exists() and not is_text:
                 raise FetchError(
                     f"{self.uri}: it matches two files called {target.name}: give it a `name` to join them"
                 )
             format, packing = self._format(name)
-            if format == "jsonl" and not packing and not self.map and (self.name is None or len(paths) == 1):
+            as_it_is = format == "jsonl" and not packing and not self.map and not _holds_strings(path)
+            if as_it_is and (self.name is None or len(paths) == 1):
                 copy(path, target)
                 continue
             with target.open("ab") as writer:
@@ -93,12 +114,12 @@ class RecordSource(Source):
         packing = suffixes.pop() if suffixes and suffixes[-1] in PACKED else ""
         if self.format is not None:
             return self.format, packing
-        if suffixes and suffixes[-1] in FORMATS:
-            return suffixes[-1], packing
+        if suffixes and suffixes[-1] in SUFFIXES:
+            return SUFFIXES[suffixes[-1]], packing
         if packing == "zip":
             return "", packing  # its members have names
         raise FetchError(
-            f"{self.uri}: {name} is no {', '.join('.' + kind for kind in FORMATS)} file, packed as "
+            f"{self.uri}: {name} is no {', '.join('.' + kind for kind in SUFFIXES)} file, packed as "
             f"{', '.join('.' + kind for kind in PACKED)} or not: say which with `format:`"
         )
 
@@ -108,11 +129,19 @@ class RecordSource(Source):
             for member, stream in _opened(path, packing):
                 with stream:
                     kind = format or self._format(member)[0]
-                    if kind == "jsonl" and not self.map:
-                        _copy_lines(stream, writer)
+                    if kind in TEXTS:
+                        num_records += self._append_texts(stream.read(), kind, member if packing else name, writer)
                         continue
-                    for value in READERS[kind](stream):
+                    records: Any = stream
+                    if kind == "jsonl" and not self.map:
+                        head = stream.read(1 << 16)
+                        records = _Joined(head, stream)
+                        if not _begins_with_string(head):
+                            _copy_lines(records, writer)
+                            continue
+                    for value in READERS[kind](records):
                         num_records += 1
+                        value = _document(value)
                         if isinstance(value, dict):
                             try:
                                 value = self._mapped(value)
@@ -130,6 +159,7 @@ class RecordSource(Source):
             csv.Error,
             zipfile.BadZipFile,
             ijson.JSONError,
+            MarkedYAMLError,
             pyarrow.ArrowException,
         ) as error:
             if isinstance(error, FetchError):
@@ -139,6 +169,46 @@ class RecordSource(Source):
             ) from error
         if self.map and num_records and not num_mapped:
             raise FetchError(f"{self.uri}: `map` fits no record of {name}: {seen or 'none is an object'}")
+
+    def _append_texts(self, content: bytes, kind: str, name: str, writer: IO[bytes]) -> int:
+        number = 0
+        for text in texts.documents(content, kind, self.split, self.max_characters):
+            line = orjson.dumps({"text": text, "file": name}) + b"\n"
+            if len(line) > _MAX_LINE_BYTES:
+                raise ValueError(
+                    f"it is one document of {len(line):,} bytes, of which {_MAX_LINE_BYTES:,} can be read: cut it with "
+                    "`split: blank lines` or `max_characters: 100000` beside its uri"
+                )
+            writer.write(line)
+            number += 1
+        return number
+
+    def stem(self, path: Path, paths: Mapping[Path, str]) -> str:
+        """The name, without `.jsonl`, of what one of the files becomes where the entry has none."""
+        return texts_stem(paths) if self._is_text(path, paths[path]) else stem(paths[path])
+
+    def _is_text(self, path: Path, name: str) -> bool:
+        """Whether the file, or all that is in the zip, is text."""
+        format, packing = self._format(name)
+        if format or packing != "zip":
+            return format in TEXTS
+        with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as zipped:
+            return all(self._format(member)[0] in TEXTS for member in _members(zipped))
+        return False
+
+    @cached_property
+    def _cuts(self) -> dict[str, str]:
+        """File that was written → how its documents were made, for the manifest."""
+        return {}
+
+    def _cut(self) -> str:
+        """How documents are made of files of text, in words."""
+        how = "split at blank lines" if self.split else "one a file"
+        return f"{how}, cut at {self.max_characters} characters" if self.max_characters else how
+
+    def details(self, name: str) -> Mapping[str, object]:
+        """What the manifest says of the written file `name`, beside its size."""
+        return {"documents": self._cuts[name]} if name in self._cuts else {}
 
     def _mapped(self, record: dict[str, Any]) -> dict[str, Any]:
         """The record in our schema. Raises KeyError, with the name of what it lacks."""
@@ -214,15 +284,47 @@ def _opened(path: Path, packing: str) -> Iterator[tuple[str, IO[bytes]]]:
     """Name and content of what is in the file: of each member of a zip, in the order of their names."""
     if packing == "zip":
         with zipfile.ZipFile(path) as zipped:
-            for member in sorted(zipped.namelist()):
-                if not member.endswith("/") and "__MACOSX/" not in member:
-                    yield member, zipped.open(member)
+            for member in _members(zipped):
+                yield member, zipped.open(member)
     elif packing == "gz":
         yield path.name, cast(IO[bytes], gzip.open(path, "rb"))  # noqa: SIM115
     elif packing == "zst":
         yield path.name, pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
     else:
         yield path.name, path.open("rb")
+
+
+def _members(zipped: zipfile.ZipFile) -> list[str]:
+    return [name for name in sorted(zipped.namelist()) if not name.endswith("/") and "__MACOSX/" not in name]
+
+
+def texts_stem(names: Mapping[Path, str]) -> str:
+    """The name of the file that files of text become: a single one's own, or that of the folder that holds all."""
+    if len(names) == 1:
+        return stem(*names.values())
+    folder = os.path.commonpath([path.parent for path in names])
+    return re.sub(r"[^\w.-]+", "-", Path(folder).name).lstrip(".-") or "documents"
+
+
+def _begins_with_string(head: bytes) -> bool:
+    """Whether the first line of JSON lines is a string."""
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b'"')
+
+
+def _holds_strings(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return _begins_with_string(stream.read(1 << 16))
+
+
+def _document(value: object) -> object:
+    """A string among records is a document; what else is no object stays."""
+    text = value
+    if isinstance(value, bytes) and value.lstrip().startswith(b'"'):
+        try:
+            text = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return {"text": text} if isinstance(text, str) else value
 
 
 def _copy_lines(stream: IO[bytes], writer: IO[bytes]) -> None:
@@ -304,8 +406,25 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(member) for member in value] if isinstance(value, list) else value
 
 
+def _read_yaml(stream: IO[bytes]) -> Iterator[object]:
+    """The items of one list, or one record for each document of the file."""
+    for document in YAML(typ="safe", pure=True).load_all(stream):
+        for value in document if isinstance(document, list) else [document]:
+            yield _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value of YAML as JSON has it: days and times as text, keys as text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(member) for member in value]
+    return value.isoformat() if isinstance(value, date) else value
+
+
 READERS: dict[str, Callable[[IO[bytes]], Iterator[object]]] = {
     "jsonl": _read_jsonl, "json": _read_json, "csv": _read_csv, "parquet": _read_parquet,
+    "yaml": _read_yaml,
 }  # fmt: skip
 """Records of each format, one in memory at a time; a line of JSON lines that is no object comes as its bytes."""
 
@@ -313,7 +432,7 @@ READERS: dict[str, Callable[[IO[bytes]], Iterator[object]]] = {
 def stem(name: str) -> str:
     """The name of a file without the suffixes that say its format and how it is packed."""
     rest = Path(name).name
-    while Path(rest).suffix.lstrip(".").lower() in (*FORMATS, *PACKED):
+    while Path(rest).suffix.lstrip(".").lower() in (*SUFFIXES, *PACKED):
         rest = Path(rest).stem
     return rest
 

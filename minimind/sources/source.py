@@ -59,6 +59,10 @@ class Source(ABC):
         """What the manifest says of where fetched files came from: uri, file, sha256 and bytes; nothing by default."""
         return {}
 
+    def details(self, name: str) -> Mapping[str, object]:
+        """What the manifest says of the file `name` that was written, beside its size; nothing by default."""
+        return {}
+
     def compare(self, noted: Mapping[str, object]) -> str | None:
         """How what lies elsewhere differs from what a manifest notes, in words; None if it doesn't, as far as known.
 

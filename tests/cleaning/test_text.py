@@ -1,7 +1,5 @@
 """Edits of texts, and what they must leave alone."""
 
-import pytest
-
 from minimind.cleaning import text
 
 
@@ -13,18 +11,6 @@ def test_normal_form_keeps_chinese_punctuation() -> None:
 def test_control_characters_go_and_joiners_stay() -> None:
     assert text.strip_control("a\x00b\u200b\ufeff\tc\r\nd\re") == "ab\tc\nd\ne"
     assert text.strip_control("👩\u200d🚀") == "👩\u200d🚀"
-
-
-@pytest.mark.parametrize("kept", ["if a<b and c>d: pass", "List<String> x", "<think>5</think>", "AT&T", "```<br>```"])
-def test_what_only_looks_like_html_stays(kept: str) -> None:
-    assert text.strip_html(kept) == kept
-
-
-def test_html_goes() -> None:
-    assert (
-        text.strip_html('<div class="x">A&nbsp;<b>b</b><br/>c &amp; d</div><script>x < 1</script>').strip()
-        == "A b\nc & d"
-    )
 
 
 def test_markers_of_chat_templates_become_line_ends() -> None:

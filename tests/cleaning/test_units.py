@@ -1,8 +1,6 @@
 """Units and their hashes."""
 
-import numpy as np
-
-from minimind.cleaning import quality, units
+from minimind.cleaning import units
 
 
 def test_words_and_han_characters_are_units() -> None:
@@ -15,12 +13,3 @@ def test_equal_ngrams_have_equal_hashes_and_others_do_not() -> None:
     same = {(i, j) for i in range(7) for j in range(i) if grams[i] == grams[j]}
     assert same == {(3, 0)}
     assert len(units.ngrams(units.hashes(["a"]), 3)) == 0
-
-
-def test_the_share_covered_by_repeats_is_that_of_a_count_by_hand() -> None:
-    drawn = np.random.default_rng(1)
-    for _ in range(20):
-        words = [str(number) for number in drawn.integers(0, 4, 40)]
-        rows = [tuple(words[start : start + 3]) for start in range(38)]
-        inside = {place for start, row in enumerate(rows) if rows.count(row) > 1 for place in range(start, start + 3)}
-        assert quality.covered(units.ngrams(units.hashes(words), 3), 3) == len(inside) / 40

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from toy.conversations import CASES
 from transformers import AutoModelForCausalLM
 
 from benchmarks.interchange import Llama
@@ -31,10 +32,6 @@ LEARNED = [
     "法国的首都是巴黎。巴黎在塞纳河边，塞纳河流向大海。",
     "\n\n\nThe  end.\n\n国\t\tのの 12 and 12, 345",
 ]
-CALCULATOR = {
-    "type": "function",
-    "function": {"name": "calculator", "description": "算式", "parameters": {"type": "object", "properties": {}}},
-}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -134,25 +131,24 @@ def test_llama_cpp_cuts_as_qwen_does(
 def test_llama_cpp_renders_the_template_the_same(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     gguf.write(reading.read(checkpoints["llama"]), tmp_path / "model.gguf")
     chat = Chat(checkpoints["llama"])
-    messages: list[dict[str, Any]] = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "12 + 7?"},
-        {
-            "role": "assistant",
-            "content": "Let me see.",
-            "reasoning_content": "add",
-            "tool_calls": [{"type": "function", "function": {"name": "calculator", "arguments": {"x": "12 + 7"}}}],
-        },
-        {"role": "tool", "content": "19"},
-        {"role": "assistant", "content": "19"},
-        {"role": "user", "content": "谢谢"},
-    ]
     with Llama(tmp_path / "model.gguf", 256) as llama:
-        for tools in (None, [CALCULATOR]):
-            ours = chat.render(messages, tools, add_generation_prompt=True)
-            assert llama.render(messages, **({"tools": tools} if tools else {})) == ours
-        off = chat.render(messages, add_generation_prompt=True, enable_thinking=False)
-        assert llama.render(messages, chat_template_kwargs={"enable_thinking": False}) == off
+        for name, theirs, ours, tools, thinking in CASES:
+            options: dict[str, Any] = {"tools": tools} if tools else {}
+            if thinking is not None:
+                options["chat_template_kwargs"] = {"enable_thinking": thinking}
+            assert llama.render(theirs, **options) == chat.render(ours, tools, True, thinking), name
+
+
+def test_a_file_says_what_it_is(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    told = {}
+    for kind in ("llama", "experts"):
+        gguf.write(reading.read(checkpoints[kind]), tmp_path / kind)
+        fields = library.GGUFReader(tmp_path / kind).fields
+        names = ("general.type", "general.license", "general.size_label", "tokenizer.ggml.eot_token_id")
+        told[kind] = [fields[name].contents() for name in names]
+    sizes = {kind: checkpoint.load(checkpoints[kind]).num_parameters() for kind in told}
+    assert told["llama"] == ["model", "apache-2.0", f"{round(sizes['llama'] / 1000)}K", tokenizer.EOS]
+    assert told["experts"][2].startswith("4x") and told["experts"][3] == tokenizer.EOS
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from toy.models import random_model
 
@@ -25,9 +26,12 @@ def test_the_repository_holds_what_was_exported(
     assert hub.files["me/small"] == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert hub.messages == ["llama as hf"]
     files.verify_manifest(folder)
+    card = huggingface_hub.ModelCard(hub.files["me/small"]["README.md"].decode())
+    said = (card.data.license, card.data.library_name, card.data.pipeline_tag, card.data.base_model)
+    assert said == ("apache-2.0", "transformers", "text-generation", None)
 
     assert cli.main(["export", source, "--to", "gguf", "--push-to-hub", "me/small"]) == 0
-    assert "llama-f32.gguf" in hub.files["me/small"] and len(hub.files["me/small"]) == 7
+    assert "llama-f32.gguf" in hub.files["me/small"] and len(hub.files["me/small"]) == 8
 
 
 def test_a_refusal_is_told_in_a_line(

@@ -7,6 +7,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+from toy.conversations import CASES
+
 from minimind.chat import Conversation, Template
 from minimind.export import ollama
 from minimind.tokenizer import CHAT_TEMPLATE
@@ -42,18 +44,27 @@ def ours(messages: list[dict[str, Any]], tools: list[dict[str, Any]], think: boo
 
 
 def theirs(messages: list[dict[str, Any]], tools: list[dict[str, Any]], think: bool | None) -> dict[str, Any]:
-    """The same as Ollama's API takes it."""
+    """The same as Ollama takes it: content is text, arguments are objects, as its server makes of OpenAI's form."""
+
+    def called(call: dict[str, Any]) -> dict[str, Any]:
+        function = dict(call.get("function", call))
+        if isinstance(function["arguments"], str):
+            function["arguments"] = json.loads(function["arguments"])
+        return function
+
     return {
         "messages": [
             {
                 "role": message["role"],
-                "content": message["content"],
+                "content": "".join(part["text"] for part in message["content"])
+                if isinstance(message["content"], list)
+                else message["content"] or "",
                 "thinking": message.get("reasoning_content", ""),
-                "toolcalls": [{"function": call} for call in message.get("tool_calls", [])],
+                "toolcalls": [{"function": called(call)} for call in message.get("tool_calls", [])],
             }
             for message in messages
         ],
-        "tools": [{"function": tool} for tool in tools],
+        "tools": [{"function": tool.get("function", tool)} for tool in tools],
         "think": bool(think),
         "isthinkset": think is not None,
     }
@@ -61,14 +72,18 @@ def theirs(messages: list[dict[str, Any]], tools: list[dict[str, Any]], think: b
 
 def test_both_templates_write_the_same(tmp_path: Path) -> None:
     cases = [
-        (messages, tools, think) for messages in CONVERSATIONS for tools in ([], TOOLS) for think in (None, True, False)
+        (messages, messages, tools, think)
+        for messages in CONVERSATIONS
+        for tools in ([], TOOLS)
+        for think in (None, True, False)
     ]
+    cases += [(given, meant, tools or [], think) for _, given, meant, tools, think in CASES]
     source = tmp_path / "template"
     source.write_text(ollama.TEMPLATE, encoding="utf-8")
     command = [Path(sysconfig.get_path("purelib")) / "go/bin/go", "run", Path(__file__).with_name("ollama.go"), source]
     environment = os.environ | {"GOCACHE": str(tmp_path / "cache"), "GOTOOLCHAIN": "local", "GO111MODULE": "off"}
-    told = json.dumps([theirs(*case) for case in cases], ensure_ascii=False)
+    told = json.dumps([theirs(given, *rest) for given, _, *rest in cases], ensure_ascii=False)
     done = subprocess.run(command, input=told, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    for case, text in zip(cases, json.loads(done.stdout), strict=True):
-        assert text == ours(*case), case
+    for (_, meant, *rest), text in zip(cases, json.loads(done.stdout), strict=True):
+        assert text == ours(meant, *rest), meant

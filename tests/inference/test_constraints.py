@@ -38,7 +38,7 @@ TOOLS = [
 
 @pytest.fixture(scope="module")
 def maker(tokenizer_folder: Path) -> Constraints:
-    return Constraints(tokenizer_folder, tokenizer.load(tokenizer_folder).get_vocab_size())
+    return Constraints(tokenizer_folder, tokenizer.load(tokenizer_folder).get_vocab_size(), EOS)
 
 
 @pytest.fixture(scope="module")

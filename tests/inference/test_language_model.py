@@ -82,7 +82,8 @@ def test_tools_thinking_and_forms(model: Model) -> None:
     assert row.prompt == model.chat.prompt(messages, TOOLS, enable_thinking=False)
     assert row.prompt != model.chat.prompt(messages, TOOLS)
     reply = model.reply(messages, tools=TOOLS, tool_choice="required")
-    assert reply == {"role": "assistant", "content": "", "tool_calls": [{"name": "clock", "arguments": {}}]}
+    calls = [{"name": "clock", "arguments": {}}]
+    assert reply == {"role": "assistant", "content": "", "tool_calls": calls, "finish_reason": "tool_calls"}
     assert model.predict("Hi", schema=SCHEMA) in ('{"a": 1}', '{"a": 22}')
     assert re.fullmatch("(巴黎|x)+!", model.predict("Hi", regex="(巴黎|x){2,4}!", temperature=1.0))
     thoughtful = model.predict("Hi", regex="!", thinking=True, temperature=1.0, max_new_tokens=200)
@@ -227,3 +228,71 @@ def test_mistakes_are_named(model: Model, folder: Path, tmp_path: Path, monkeypa
         Model("nothing")
     with pytest.raises(AttributeError, match="no attribute 'Modle'"):
         minimind.Modle  # noqa: B018
+
+
+def test_a_reply_says_why_it_ended(model: Model) -> None:
+    messages = [{"role": "user", "content": "What time is it?"}]
+    cut = model.reply(messages, tools=TOOLS, tool_choice="required", max_new_tokens=2)
+    assert (cut["tool_calls"], cut["finish_reason"]) == ([], "length")
+    assert model.reply("Hi", schema=SCHEMA, max_new_tokens=1)["finish_reason"] == "length"
+    assert model.reply("Hi", schema=SCHEMA)["finish_reason"] == "stop"
+    assert model.reply("Hi", regex="!", max_new_tokens=1)["finish_reason"] == "stop"
+    assert model.predict([*messages, cut, messages[0]], max_new_tokens=1)  # a reply is a message
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("temprature", "no option temprature; did you mean temperature"),
+        ("max_tokens", "no option max_tokens; did you mean max_new_tokens"),
+        ("tool", "no option tool; did you mean tools"),
+        ("topp", "no option topp; did you mean top_"),
+        ("xyz", "no option xyz \\(there are: max_new_tokens"),
+    ],
+)
+def test_an_unknown_option_is_answered_with_the_nearest(model: Model, option: str, says: str) -> None:
+    for ask in (model.predict, model.stream, model.reply):
+        with pytest.raises(UserError, match=says):
+            ask("Hi", **{option: 1})
+    if option != "tool":
+        with pytest.raises(UserError, match=says):
+            model.complete("Hi", **{option: 1})
+
+
+@pytest.mark.parametrize("options", [{"temperature": "hot"}, {"top_k": 1.5}, {"seed": None}, {"stop": [1]}])
+def test_an_option_of_another_type_is_named(model: Model, options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"{next(iter(options))} is .*, expected"):
+        model.predict("Hi", **options)
+
+
+def test_a_model_says_what_it_is(model: Model, folder: Path) -> None:
+    shown = repr(model)
+    assert repr(str(folder)) in shown and f"{model.decoder.num_parameters():,} parameters" in shown
+    assert "256 positions" in shown and "float32 on cpu" in shown
+    assert "Q8_0 on cpu" in repr(Model(folder, device="cpu", threads=1, quantize="q8_0"))
+
+
+def test_rows_that_q8_0_can_not_hold_say_what_to_do(tmp_path: Path, tokenizer_folder: Path) -> None:
+    config = ModelConfig(
+        hidden_size=24, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, intermediate_size=64,
+        vocab_size=512,
+    )  # fmt: skip
+    checkpoint.save(tmp_path / "odd", Decoder(config).initialise(0), tokenizer_folder, {})
+    with pytest.raises(UserError, match=r"hidden_size is 24, and Q8_0 .*: leave `quantize` out .*GGUF"):
+        Model(tmp_path / "odd", device="cpu", threads=1, quantize="q8_0")
+
+
+def test_a_tokenizer_of_another_model_is_named(folder: Path, tmp_path: Path) -> None:
+    source, other = folder, tmp_path / "other"
+    other.mkdir()
+    for path in source.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    described = files.read_json(other / "tokenizer.json")
+    size = len(described["model"]["vocab"])
+    described["model"]["vocab"]["far"] = size + 4_000_000_000 // 2
+    files.write_json(other / "tokenizer.json", described)
+    said = files.read_manifest(other)
+    (other / files.MANIFEST).unlink()
+    files.write_manifest(other, {"model": said["model"]})
+    with pytest.raises(UserError, match=r"tokenizer.json has a token with id [0-9]+, and the model's embedding"):
+        Model(other, device="cpu", threads=1)

@@ -131,6 +131,15 @@ def test_what_stands_on_the_hub_is_fetched_and_its_commit_recorded(
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"num_hidden_layers": None}, "num_hidden_layers is missing"),
         ({"num_key_value_heads": 3}, "not a multiple"),
+        ({"model_type": ["qwen3"]}, "model_type is"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings` is 'no'"),
+        ({"hidden_size": "64"}, "hidden_size` is '64'"),
+        ({"num_hidden_layers": 2.5}, "num_hidden_layers` is 2.5"),
+        ({"max_position_embeddings": 0}, "max_position_embeddings is 0"),
+        ({"vocab_size": -1}, "vocab_size is -1"),
+        ({"rope_parameters": 3}, "rope_parameters is 3"),
+        ({"rms_norm_eps": [1]}, "rms_norm_eps"),
+        ({"layer_types": 7}, "layer_types asks for 7"),
     ],
 )
 def test_what_our_model_can_not_do_is_refused_by_name(change: dict[str, Any], says: str) -> None:
@@ -196,3 +205,24 @@ def test_without_transformers_the_message_says_what_was_not_compared(
     monkeypatch.setattr(parity, "installed", lambda: False)
     assert cli.main(["import", str(source), str(tmp_path / "model")]) == 0
     assert "logits were not compared, since transformers is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("config.json", "[]", "config.json is no JSON object"),
+        ("config.json", "{", "config.json is not JSON"),
+        ("generation_config.json", "7", "generation_config.json is no JSON object"),
+        ("generation_config.json", '{"temperature": "hot"}', "temperature is 'hot'"),
+        ("model.safetensors.index.json", "{}", "weight_map is no object"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 5}}', "weight_map is no object"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "../config.json"}}', "names ../config.json"),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "gone.safetensors"}}', "names gone.safetensors"),
+    ],
+)
+def test_files_of_other_types_are_named(tmp_path: Path, name: str, content: str, says: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["llama"]().to_dict()))
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=says):
+        huggingface.read(tmp_path)

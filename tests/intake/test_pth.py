@@ -1,5 +1,6 @@
 """MiniMind's *.pth: its structure, written down anew from the documented names, against the imported checkpoint."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -48,17 +49,19 @@ def state_dict(generation: int, experts: bool = False, shared: int = 0) -> dict[
     return weights | {"lm_head.weight": weights["model.embed_tokens.weight"]}
 
 
-def logits(weights: dict[str, Tensor], ids: list[int], generation: int) -> Tensor:
+def logits(
+    weights: dict[str, Tensor], ids: list[int], generation: int, theta: float = 1e6, top: int = 0, heads: int = 8
+) -> Tensor:
     """What MiniMind computes, (T, V), from its description: one sequence, one head and one expert at a time."""
     w = {name: weight.double() for name, weight in weights.items()}
-    eps, (heads, groups, width) = (1e-5, (8, 2, D // 8)) if generation == 2 else (1e-6, (4, 2, 16))
+    eps, (heads, groups, width) = (1e-5, (heads, heads // 4, D // heads)) if generation == 2 else (1e-6, (4, 2, 16))
 
     def norm(x: Tensor, name: str) -> Tensor:
         return x / (x.pow(2).mean(-1, keepdim=True) + eps).sqrt() * w[name]
 
     def turn(x: Tensor) -> Tensor:
         """As complex numbers: the first half of a head is the real part, the second the imaginary one."""
-        angle = torch.arange(len(x))[:, None] * 1e6 ** (-torch.arange(width // 2) * 2 / width).double()
+        angle = torch.arange(len(x))[:, None] * theta ** (-torch.arange(width // 2) * 2 / width).double()
         turned = torch.complex(x[:, : width // 2], x[:, width // 2 :]) * torch.polar(torch.ones_like(angle), angle)
         return torch.cat((turned.real, turned.imag), -1)
 
@@ -91,7 +94,7 @@ def logits(weights: dict[str, Tensor], ids: list[int], generation: int) -> Tenso
             shared = sorted({key.split(".")[5] for key in w if key.startswith(f"{name}.mlp.shared_experts.")})
             made = []
             for row, chances in zip(h, (h @ w[f"{name}.mlp.gate.weight"].T).softmax(-1), strict=True):
-                best = chances.argsort(descending=True)[: 1 if generation == 3 else 2]
+                best = chances.argsort(descending=True)[: top or (1 if generation == 3 else 2)]
                 visits = [
                     chances[e] / chances[best].sum() * feed_forward(row, f"{name}.mlp.experts.{e}.") for e in best
                 ]
@@ -125,6 +128,108 @@ def test_an_imported_file_computes_what_minimind_does(
     lineage = files.read_manifest(tmp_path / "model")["lineage"]
     assert lineage["source"] == "full_sft_64.pth"
     assert lineage["inputs"]["full_sft_64.pth"] == files.sha256(tmp_path / "full_sft_64.pth")
+
+
+TOLD: list[tuple[int, bool, list[str], dict[str, Any]]] = [
+    (3, True, ["num_experts_per_tok=2"], {"top": 2}),
+    (3, False, ["rope_theta=1e4"], {"theta": 1e4}),
+    (2, True, ["num_experts_per_tok=3", "rope_theta=10000"], {"top": 3, "theta": 1e4}),
+    (2, False, ["num_attention_heads=4"], {"heads": 4}),
+]
+
+
+@pytest.mark.parametrize("beside", ["", "x.json", "config.json"])
+@pytest.mark.parametrize(("generation", "experts", "told", "changes"), TOLD)
+def test_what_shapes_do_not_tell_can_be_said(
+    generation: int, experts: bool, told: list[str], changes: dict[str, Any], beside: str, tokenizer_folder: Path,
+    tmp_path: Path, capsys: Output,
+) -> None:  # fmt: skip
+    weights = state_dict(generation, experts)
+    torch.save(weights, tmp_path / "x.pth")
+    command = ["import", str(tmp_path / "x.pth"), str(tmp_path / "model"), "--tokenizer", str(tokenizer_folder)]
+    if beside:
+        said = {key: json.loads(value) for key, _, value in (option.partition("=") for option in told)}
+        files.write_json(tmp_path / beside, {"hidden_size": D, "use_moe": experts, "dropout": 0.0, **said})
+    else:
+        command += [part for option in told for part in ("--set", option)]
+    assert cli.main(command) == 0
+    assumed = capsys.readouterr().out.partition("Assumed, since neither names nor shapes tell: ")[2]
+    assert "rms_norm_eps 1e-0" in assumed and not any(option.partition("=")[0] in assumed for option in told)
+    ids = torch.randint(V, (40,), generator=torch.Generator().manual_seed(5)).tolist()
+    batch, model = torch.tensor([ids]), checkpoint.load(tmp_path / "model")
+    with torch.no_grad():
+        ours = model.logits(model(batch, torch.ones_like(batch))[0])[0].double()
+    torch.testing.assert_close(ours, logits(weights, ids, generation, **changes), rtol=1e-4, atol=1e-4)
+    assert (ours - logits(weights, ids, generation)).abs().max() > 0.1
+    inputs = files.read_manifest(tmp_path / "model")["lineage"]["inputs"]
+    assert (beside in inputs) == bool(beside)
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "says"),
+    [
+        (["num_expert_per_tok=2"], None, "did you mean num_experts_per_tok?"),
+        (["hidden_size=64"], None, "KEY is one of"),
+        (["rope_theta"], None, "expected KEY=VALUE"),
+        (["rope_theta=much"], None, "'much' is no number"),
+        (["num_experts_per_tok=two"], None, "'two' is no number"),
+        (["num_experts_per_tok=1.5"], None, "num_experts_per_tok"),
+        (["num_experts_per_tok=9"], None, "exceeds model.num_experts 4"),
+        (["num_attention_heads=8"], None, "says num_attention_heads 8, and the shapes in"),
+        ([], {"hidden_size": 512}, "config.json says hidden_size 512, and the shapes in"),
+        ([], {"num_experts": 8}, "config.json says num_experts 8, and the shapes in"),
+        ([], {"hidden_act": "gelu"}, "config.json: hidden_act is 'gelu'"),
+        ([], {"rope_scaling": {"type": "linear", "factor": 2}}, "scaled by 'linear'"),
+        ([], [], "no JSON object"),
+    ],
+)
+def test_what_is_said_wrongly_is_refused_by_name(
+    options: list[str], config: Any, says: str, tokenizer_folder: Path, tmp_path: Path, capsys: Output
+) -> None:
+    torch.save(state_dict(3, True), tmp_path / "x.pth")
+    if config is not None:
+        files.write_json(tmp_path / "config.json", config)
+    command = ["import", str(tmp_path / "x.pth"), str(tmp_path / "model"), "--tokenizer", str(tokenizer_folder)]
+    assert cli.main([*command, *(part for option in options for part in ("--set", option))]) == 1
+    assert says in capsys.readouterr().err and not (tmp_path / "model").exists()
+
+
+def test_experts_are_not_set_where_there_are_none(tokenizer_folder: Path, tmp_path: Path, capsys: Output) -> None:
+    torch.save(state_dict(2), tmp_path / "x.pth")
+    command = ["import", str(tmp_path / "x.pth"), str(tmp_path / "model"), "--tokenizer", str(tokenizer_folder)]
+    assert cli.main([*command, "--set", "num_experts_per_tok=2"]) == 1
+    assert "has no experts" in capsys.readouterr().err
+    assert cli.main([*command, "--set", "num_attention_heads=7"]) == 1
+    assert "don't make 7 heads" in capsys.readouterr().err
+
+
+CHECKOUT = """
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+class MiniMindConfig(Qwen3Config):
+    def __init__(self, **values):
+        theta = values.pop("rope_theta", 1e4)  # someone changed it here
+        super().__init__(**values, rope_parameters={"rope_type": "default", "rope_theta": theta})
+        self.rope_theta = theta
+
+MiniMindForCausalLM = Qwen3ForCausalLM  # which computes the same
+"""
+
+
+def test_a_checkout_s_own_class_is_compared_with(tokenizer_folder: Path, tmp_path: Path, capsys: Output) -> None:
+    (tmp_path / "checkout" / "model").mkdir(parents=True)
+    (tmp_path / "checkout" / "model" / "model_minimind.py").write_text(CHECKOUT)
+    torch.save(state_dict(3), tmp_path / "x.pth")
+    command = ["import", str(tmp_path / "x.pth"), str(tmp_path / "model"), "--tokenizer", str(tokenizer_folder)]
+    assert cli.main([*command, "--reference", str(tmp_path)]) == 1
+    assert "is no checkout of MiniMind" in capsys.readouterr().err
+    command += ["--reference", str(tmp_path / "checkout")]
+    assert cli.main(command) == 1
+    said = capsys.readouterr().err
+    assert "compute different logits" in said and "it has rope_theta 10000.0" in said
+    assert "--set rope_theta=10000.0" in said and not (tmp_path / "model").exists()
+    assert cli.main([*command, "--set", "rope_theta=1e4"]) == 0
+    assert "logits equal those of MiniMind's class" in capsys.readouterr().out
 
 
 class Evil:

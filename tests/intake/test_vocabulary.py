@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from minimind import Model, checkpoint, cli, files, tokenizer
+from minimind.errors import UserError
+from minimind.generate import generate
 from minimind.intake import parity, vocabulary
 from minimind.intake.origin import IntakeError
 from minimind.tokenizer import TokenizerConfig
@@ -100,22 +103,54 @@ def test_the_command_carries_or_compares(
     assert "carried exists" in capsys.readouterr().err
 
 
-def test_a_model_with_markers_of_its_own_says_what_it_is_good_for(
+def foreign(source: Path, out: Path, change: Any) -> Path:
+    """The checkpoint `source` as a model of others: other markers for turns, and change(tokenizer_config.json)."""
+    out.mkdir()
+    for path in source.iterdir():
+        text = path.read_text(encoding="utf-8") if "tokenizer" in path.name else None
+        content = path.read_bytes() if text is None else text.replace("<|im_", "<|turn_").encode()
+        (out / path.name).write_bytes(content)
+    files.write_json(out / "tokenizer_config.json", change(files.read_json(out / "tokenizer_config.json")))
+    return out
+
+
+def test_a_model_with_markers_of_its_own_can_be_talked_to(
     checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(parity, "installed", lambda: False)
-    source = tmp_path / "source"
-    source.mkdir()
-    for path in checkpoints["qwen3"].iterdir():
-        text = path.read_text(encoding="utf-8") if "tokenizer" in path.name else None
-        content = path.read_bytes() if text is None else text.replace("<|im_", "<|turn_").encode()
-        (source / path.name).write_bytes(content)
+    foreign(checkpoints["qwen3"], Path("source"), lambda described: described)
     assert cli.main(["import", "source", "models/theirs"]) == 0
     said = capsys.readouterr().out
-    assert "note: its markers or its chat template are not MiniMind's" in said and "`complete` and `score`" in said
+    assert "Talk with it: minimind chat models/theirs (its own chat template is rendered as it is)" in said
     model = Model("theirs", device="cpu", dtype="float32", threads=1)
     assert model.complete("Paris", max_new_tokens=20) and len(model.score("Paris", [" lies", " is"])) == 2
+    conversation = [{"role": "user", "content": "Hi"}]
+    prompt = AutoTokenizer.from_pretrained("models/theirs").apply_chat_template(
+        conversation, add_generation_prompt=True, return_dict=False
+    )
+    assert model.chat.prompt(conversation) == prompt and model.chat.stop == 2
+    answer = generate(model.decoder, [prompt], max_new_tokens=20, stop=2)[0]
+    assert model.predict("Hi", max_new_tokens=20) == model.chat.tokenizer.decode(answer)
+    assert model.predict("Hi", regex="[ab]{3}") in {a + b + c for a in "ab" for b in "ab" for c in "ab"}
+    with pytest.raises(UserError, match="has other markers than MiniMind's, so neither tool_choice='required'"):
+        model.predict("Hi", tools=[{"name": "f"}], tool_choice="required")
+    Path("params.yaml").write_text("runtime: {device: cpu}\n")
+    assert cli.main(["chat", "--max-new-tokens", "3", "models/theirs", "Hi"]) == 0
+    assert "model  │" in capsys.readouterr().out
+
+
+def test_a_model_without_a_chat_template_says_what_it_is_good_for(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parity, "installed", lambda: False)
+    foreign(checkpoints["qwen3"], Path("source"), lambda described: described | {"chat_template": None})
+    assert cli.main(["import", "source", "models/theirs"]) == 0
+    said = capsys.readouterr().out
+    assert "note: it holds no conversations" in said and "has no chat_template" in said and "`complete`" in said
+    model = Model("theirs", device="cpu", dtype="float32", threads=1)
+    assert model.complete("Paris", max_new_tokens=20)
     Path("params.yaml").write_text("runtime: {device: cpu}\n")
     assert cli.main(["chat", "models/theirs", "Hi"]) == 1
-    assert "models/theirs holds no conversations here" in capsys.readouterr().err
+    assert "models/theirs holds no conversations" in capsys.readouterr().err

@@ -71,6 +71,10 @@ def test_what_a_client_or_a_digest_refuses_is_said(tmp_path: Path, monkeypatch: 
         npm.package("mime-db@0.0.999")
     with pytest.raises(FetchError, match="No matching distribution.*copy the \\*.whl to "):
         wheel.package("jsonschema-specifications==0.0.999")
+    with pytest.raises(
+        FetchError, match="pypi:docopt==0.6.2 has no wheel .* only source.*`pip download .*docopt==0.6.2`"
+    ):
+        wheel.package("docopt==0.6.2")
     archive = npm.package(NPM).parents[1] / "mime-db-1.52.0.tgz"
     archive.write_bytes(archive.read_bytes()[:-100])
     with pytest.raises(FetchError, match="has changed since it was downloaded: delete"):

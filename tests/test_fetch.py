@@ -34,11 +34,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def bring(root: Path, *entries: collection.Entry) -> dict[str, bytes]:
-    """Fetch one data set of these entries; return its files, without the manifest."""
+    """Fetch a data set, of which nothing is looked into, from these entries; return its files, without the manifest."""
     with files.folder(root / "raw") as folder:
-        collection.fetch({"sft": entries}, folder, Path("data/own"))
-    manifest = files.verify_manifest(root / "raw" / "sft")
-    found = {path.name: path.read_bytes() for path in (root / "raw" / "sft").iterdir() if path.name != files.MANIFEST}
+        collection.fetch({"benchmark": entries}, folder, Path("data/own"))
+    manifest = files.verify_manifest(root / "raw" / "benchmark")
+    found = {
+        path.name: path.read_bytes() for path in (root / "raw" / "benchmark").iterdir() if path.name != files.MANIFEST
+    }
     assert set(manifest["files"]) == set(found)
     return found
 
@@ -63,7 +65,7 @@ def test_files_are_copied_under_numbered_or_given_names(root: Path) -> None:
         {"uri": f"file://{root}/data/own/poems/one.jsonl", "name": "dev"},
     )
     assert found == dict.fromkeys(["0-one.jsonl", "0-two.jsonl", "1-one.jsonl", "dev.jsonl"], LINES)
-    entry = files.read_manifest(root / "raw" / "sft")["files"]["dev.jsonl"]
+    entry = files.read_manifest(root / "raw" / "benchmark")["files"]["dev.jsonl"]
     assert entry == {"sha256": hashlib.sha256(LINES).hexdigest(), "bytes": len(LINES), "lines": 2}
 
 
@@ -71,7 +73,7 @@ def test_a_last_line_without_an_end_counts(root: Path) -> None:
     (root / "data/own/poems/two.jsonl").write_bytes(LINES + b"{}")
     (root / "data/own/poems/one.jsonl").write_bytes(b"")
     bring(root, {"uri": "file:data/own/poems/*.jsonl"})
-    entries = files.read_manifest(root / "raw" / "sft")["files"]
+    entries = files.read_manifest(root / "raw" / "benchmark")["files"]
     assert {name: entry["lines"] for name, entry in entries.items()} == {"0-one.jsonl": 0, "0-two.jsonl": 3}
 
 
@@ -80,7 +82,7 @@ def test_the_users_file_is_neither_linked_nor_changed(root: Path) -> None:
     own = root / "data/own/poems/one.jsonl"
     bring(root, {"uri": "file:data/own/poems/one.jsonl"})
     assert os.stat(own).st_nlink == 1
-    (root / "raw/sft/0-one.jsonl").write_bytes(b"changed")
+    (root / "raw/benchmark/0-one.jsonl").write_bytes(b"changed")
     assert own.read_bytes() == LINES
 
 
@@ -97,7 +99,7 @@ def test_a_file_that_dvc_does_not_watch_must_be_pinned(root: Path) -> None:
     (root / "elsewhere/three.jsonl").write_bytes(LINES * 2)
     with pytest.raises(FetchError, match=f"`sha256` says {digest}: .*else put the old file back"):
         bring(root, {**entry, "sha256": digest})
-    assert not (root / "raw").exists() or files.verify_manifest(root / "raw" / "sft")
+    assert not (root / "raw").exists() or files.verify_manifest(root / "raw" / "benchmark")
 
 
 @pytest.mark.parametrize(
@@ -132,12 +134,12 @@ def test_two_sources_may_not_share_a_name(root: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({}, r"`data.sft\[1\].uri` is None, expected one of atlas:…, file:…, hf:…"),
-        ({"uri": "ftp:x"}, r"`data.sft\[1\].uri` is 'ftp:x'"),
-        ({"uri": "atlas:sft", "count": 3}, r"`data.sft\[1\].seed` is missing"),
+        ({}, r"`data.benchmark\[1\].uri` is None, expected one of atlas:…, file:…, hf:…"),
+        ({"uri": "ftp:x"}, r"`data.benchmark\[1\].uri` is 'ftp:x'"),
+        ({"uri": "atlas:sft", "count": 3}, r"`data.benchmark\[1\].seed` is missing"),
         ({"uri": "atlas:sft", "cuont": 3}, "did you mean `count`"),
-        ({"uri": "atlas:sft", "count": "3", "seed": 1}, r"`data.sft\[1\].count` is '3' \(a string\)"),
-        ({"uri": "file:x", "count": 3}, r"`data.sft\[1\].count` is not a known key"),
+        ({"uri": "atlas:sft", "count": "3", "seed": 1}, r"`data.benchmark\[1\].count` is '3' \(a string\)"),
+        ({"uri": "file:x", "count": 3}, r"`data.benchmark\[1\].count` is not a known key"),
     ],
 )
 def test_options_are_checked_before_anything_is_fetched(root: Path, entry: collection.Entry, message: str) -> None:
@@ -146,8 +148,15 @@ def test_options_are_checked_before_anything_is_fetched(root: Path, entry: colle
 
 
 def test_the_stage_brings_every_data_set(root: Path) -> None:
-    sets = ("pretrain", "sft", "dpo", "prompts", "benchmark")
-    entries = "".join(f"  {name}: [{{uri: 'file:data/own/poems/*.jsonl'}}]\n" for name in sets)
+    asked = {"role": "user", "content": "a"}
+    chosen, rejected = ([asked, {"role": "assistant", "content": said}] for said in "bc")
+    sets: dict[str, dict[str, Any]] = {
+        "pretrain": {"text": "a"}, "sft": {"conversations": chosen}, "prompts": {"prompt": "a"},
+        "dpo": {"chosen": chosen, "rejected": rejected}, "benchmark": {},
+    }  # fmt: skip
+    for name, line in sets.items():
+        Path(f"data/own/{name}.jsonl").write_text(json.dumps(line))
+    entries = "".join(f"  {name}: [{{uri: 'file:data/own/{name}.jsonl'}}]\n" for name in sets)
     (root / "params.yaml").write_text(f"data:\n{entries}")
     fetch.main(Path("data/own"), Path("data/raw"))
     assert {path.name for path in Path("data/raw").iterdir()} == set(sets)
@@ -188,7 +197,7 @@ def test_a_broken_download_goes_on(root: Path, remote: Any, faults: list[Any], r
     assert bring(root, pinned(remote)) == {"0-big.jsonl": content}
     words = {"all": f"bytes={len(content)}-", "rest": f"bytes={len(content) - 1000}-"}
     assert remote.gets("big.jsonl") == [words.get(asked or "", asked) for asked in ranges]
-    noted = files.read_manifest(root / "raw/sft")["files"]["0-big.jsonl"]["source"]
+    noted = files.read_manifest(root / "raw/benchmark")["files"]["0-big.jsonl"]["source"]
     assert noted == {"uri": pinned(remote)["uri"], "file": "big.jsonl", "bytes": len(content),
                      "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
 
@@ -306,7 +315,7 @@ def test_wrong_contents_are_refused_and_named(root: Path, remote: Any) -> None:
 
 def test_a_change_upstream_is_noticed(root: Path, remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bring(root, entry(remote, "small.jsonl"), pinned(remote))
-    data: collection.Data = {"sft": [entry(remote, "small.jsonl"), pinned(remote)]}
+    data: collection.Data = {"benchmark": [entry(remote, "small.jsonl"), pinned(remote)]}
     assert [line.split()[-1] for line in collection.verify(data, root / "raw")] == ["written", "told", "told"]
     remote.files["small.jsonl"] = LINES.replace(b"a", b"x")
     with pytest.raises(FetchError, match="small.jsonl: it has changed upstream since it was fetched: its ETag was"):
@@ -319,8 +328,8 @@ def test_a_change_upstream_is_noticed(root: Path, remote: Any, monkeypatch: pyte
     assert len(remote.asked) == asked
     with pytest.raises(FetchError, match=r"`sha256` says .*: if this file is meant.*else delete \S+ and fetch again"):
         bring(root, pinned(remote, "small.jsonl"))
-    (root / "raw/sft/0-small.jsonl").chmod(0o644)
-    (root / "raw/sft/0-small.jsonl").write_bytes(LINES.replace(b"b", b"c"))
+    (root / "raw/benchmark/0-small.jsonl").chmod(0o644)
+    (root / "raw/benchmark/0-small.jsonl").write_bytes(LINES.replace(b"b", b"c"))
     with pytest.raises(files.CorruptError, match="0-small.jsonl has other contents"):
         list(collection.verify(data, root / "raw"))
 
@@ -371,8 +380,8 @@ def test_what_is_brought_from_elsewhere_is_brought_by_one_process_at_a_time(root
 
 def test_the_command_downloads_ahead_and_verifies(root: Path, remote: Any, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "params.yaml").write_text(
-        "data:\n  pretrain: []\n  dpo: []\n  prompts: []\n  benchmark: []\n"
-        f"  sft: [{{uri: '{remote.address}/files/small.jsonl'}}]\n"
+        "data:\n  sft: []\n  dpo: []\n  prompts: []\n  benchmark: []\n"
+        f"  pretrain: [{{uri: '{remote.address}/files/small.jsonl'}}]\n"
     )
     assert cli.main(["fetch"]) == 0
     asked = len(remote.gets("small.jsonl"))

@@ -1,15 +1,17 @@
 """What a frozen model says about packed rows, computed once: columns beside the rows, in bounded memory, resumable."""
 
+import math
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
-from minimind import files
+from minimind import files, storage
 from minimind.batches import Batch, Source, collate
+from minimind.journal import Journal, Mark
 from minimind.process import STOPPED
 from minimind.progress import Progress
 from minimind.resume import Resume
@@ -41,33 +43,40 @@ def compute(
     done = state.get(name, 0)
     if len(rows) == 0:  # an empty file can't be mapped
         return {column: np.zeros((0, *shape), dtype) for column, (shape, dtype) in shapes.items()}
-    mode: Literal["r+", "w+"] = "r+" if done else "w+"
-    maps = {
-        column: np.memmap(resume.folder / f"{name}.{column}", dtype, mode, shape=(len(rows), *shape))
-        for column, (shape, dtype) in shapes.items()
-    }
-
-    def save() -> None:
-        for values in maps.values():
-            values.flush()
-        state[name] = done
-        resume.save(sum(state.values()), state)  # all that counts only grows
-
+    paths = {column: resume.folder / f"{name}.{column}" for column in shapes}
+    marks: dict[str, Mark] = state.setdefault("files", {})
     batch_size = max(1, TOKENS_PER_BATCH // rows.row_length)
-    with Progress(name, len(rows), "row", done) as bar:
+    with ExitStack() as stack:
+        stack.enter_context(storage.guard(resume.folder, wanted=_num_bytes(shapes, len(rows) - done)))
+        bar = stack.enter_context(Progress(name, len(rows), "row", done))
+        journals = {
+            column: stack.enter_context(Journal(path, marks[path.name] if done else None))
+            for column, path in paths.items()
+        }
         for number, start in enumerate(range(done, len(rows), batch_size), 1):
             done = min(start + batch_size, len(rows))
             batch = collate(Source(rows), np.arange(start, done))
             results = function({key: value.to(device) for key, value in batch.items()})
-            for column, values in maps.items():
-                values[start:done] = results[column].cpu().numpy()
+            for column, (shape, dtype) in shapes.items():
+                values = results[column].cpu().numpy().astype(dtype, copy=False)
+                assert values.shape == (done - start, *shape), f"{column} has another shape"
+                journals[column].write(values.tobytes())
             bar.update(done - start)
             stop = resume.stop_requested
             if stop or number % SAVE_EVERY == 0 or done == len(rows):
-                save()
+                marks |= {paths[column].name: journal.mark() for column, journal in journals.items()}
+                state[name] = done
+                resume.save(sum(value for value in state.values() if isinstance(value, int)), state)  # only grows
             if stop:
                 sys.exit(STOPPED)
-    return dict(maps)
+    return {
+        column: np.memmap(path, shapes[column][1], "r", shape=(len(rows), *shapes[column][0]))
+        for column, path in paths.items()
+    }
+
+
+def _num_bytes(shapes: Mapping[str, Shape], num_rows: int) -> int:
+    return num_rows * sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in shapes.values())
 
 
 def source(rows: Rows, folder: Path, name: str, share: float = 1.0) -> Source:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from minimind import storage
 from minimind.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -25,18 +26,16 @@ class CorruptError(UserError):
 
 @contextmanager
 def file(path: Path) -> Iterator[Path]:
-    """A temporary path to write, renamed to `path` when the block ends and removed when it raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path to write, renamed to `path` when the block ends and removed when it raises.
+
+    Raises storage.StorageError where the disk is full or can't be written to; so does `folder`.
+    """
     partial = _partial(path)
-    _remove(partial)
-    try:
+    with _whole(path.parent, partial):
         yield partial
         _sync(partial)
         os.replace(partial, path)
         _sync(path.parent)
-    except BaseException:
-        _remove(partial)
-        raise
 
 
 @contextmanager
@@ -45,11 +44,9 @@ def folder(path: Path) -> Iterator[Path]:
 
     What stood at `path` is replaced.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
-    _remove(partial)
-    partial.mkdir()
-    try:
+    with _whole(path, partial):
+        partial.mkdir()
         yield partial
         for entry in sorted(partial.rglob("*")):
             _sync(entry)
@@ -58,9 +55,27 @@ def folder(path: Path) -> Iterator[Path]:
         _remove(path)
         os.rename(partial, path)
         _sync(path.parent)
-    except BaseException:
+
+
+@contextmanager
+def _whole(place: Path, partial: Path) -> Iterator[None]:
+    """Remove `partial` before and where the block raises; a refusal of the system becomes one line about `place`."""
+    written = 0
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
         _remove(partial)
+        try:
+            yield
+        except BaseException:
+            written = storage.size(partial)
+            _remove(partial)
+            raise
+    except UserError:
         raise
+    except Exception as error:
+        if (told := storage.explain(error, place, written, at_least=True)) is None:
+            raise
+        raise storage.StorageError(told) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -173,6 +188,12 @@ def verify_manifest(folder: Path, only: Collection[str] | None = None) -> dict[s
         if sha256(path) != entry["sha256"]:
             raise CorruptError(f"{path} has other contents than its manifest says: {_mend(folder)}")
     return manifest
+
+
+def verify(*folders: Path) -> None:
+    """`verify_manifest` of each folder, as a stage calls it on all that it is about to read."""
+    for folder in folders:
+        verify_manifest(folder)
 
 
 def _names(folder: Path) -> list[str]:

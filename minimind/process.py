@@ -18,6 +18,7 @@ from typing import Self
 import psutil
 from filelock import FileLock, Timeout
 
+from minimind import storage
 from minimind.errors import UserError
 
 STOPPED = 143  # exit status after SIGTERM, by convention 128 + 15
@@ -29,11 +30,17 @@ _locks: dict[Path, FileLock] = {}  # those that this process holds
 
 
 def run(main: Callable[..., None]) -> None:
-    """Call a stage's `main` with the paths on the command line; a user's mistake ends in one line, with status 1."""
+    """Call a stage's `main` with the paths on the command line.
+
+    A user's mistake, and what the system refuses for want of room, end in one line, with status 1.
+    """
     try:
         main(*map(Path, sys.argv[1:]))
-    except UserError as error:
-        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+    except Exception as error:
+        told = str(error) if isinstance(error, UserError) else storage.explain(error, Path())
+        if told is None:
+            raise
+        sys.exit(f"{Path(sys.argv[0]).stem}: {told}")
 
 
 def claim(stage: str) -> None:
@@ -54,15 +61,16 @@ def lock(path: Path) -> None:
     path = path.resolve()
     if path in _locks:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     own, holder = FileLock(path, thread_local=False), path.with_name(f"{path.name}.pid")
-    try:
-        own.acquire(timeout=0)
-    except Timeout:
-        number = holder.read_text().strip() if holder.exists() else ""
-        print(f"waiting for process {number or '?'}, which still holds {path}", file=sys.stderr, flush=True)
-        own.acquire()
-    holder.write_text(f"{os.getpid()}\n")  # beside the lock, which nobody else can read on Windows
+    with storage.guard(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            own.acquire(timeout=0)
+        except Timeout:
+            number = holder.read_text().strip() if holder.exists() else ""
+            print(f"waiting for process {number or '?'}, which still holds {path}", file=sys.stderr, flush=True)
+            own.acquire()
+        holder.write_text(f"{os.getpid()}\n")  # beside the lock, which nobody else can read on Windows
     _locks[path] = own
 
 

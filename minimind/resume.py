@@ -17,11 +17,12 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import torch
 
-from minimind import config, files, process
+from minimind import config, files, process, storage
+from minimind.journal import Mark, holds
 
 KEPT_STATES = 2  # per task: if the newest is torn, the one before serves
 KEPT_TASKS = 2  # unfinished ones of other keys: going back to earlier params continues them
@@ -129,7 +130,8 @@ class Resume:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state reached after `step` steps; the newest two are kept.
 
-        `state` holds tensors, numbers, strings and containers of them. It is copied at once, and written while the
+        `state` holds tensors, numbers, strings and containers of them; under "files" stand the marks of journals in
+        `folder`, by name, that it depends on. It is copied at once, and written while the
         caller goes on; an error in writing is raised by the next call, or by `wait`.
         """
         self.wait()
@@ -143,22 +145,39 @@ class Resume:
 
     def _write(self, step: int, state: dict[str, Any]) -> None:
         partial = self.folder / "partial"
-        with partial.open("wb") as stream:
-            torch.save(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
+        refused: list[Exception] = []
+        with storage.guard(self.folder, wanted=_size(state)):
+            try:
+                with partial.open("wb") as stream:
+                    watched = _Watched(stream, refused)
+                    torch.save(state, watched)  # type: ignore[arg-type]
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            except Exception as error:
+                partial.unlink(missing_ok=True)
+                raise (refused or [error])[0] from None  # torch's own error says nothing of the system's
         partial.rename(self.folder / f"{step:09d}.{files.sha256(partial)}.pt")
         for path in self._states()[KEPT_STATES:]:
             path.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """The newest intact state, its tensors on the CPU, or None. Torn files are passed over, with a warning."""
+        """The newest intact state, its tensors on the CPU, or None.
+
+        One that is torn, and one with a file under "files" that is not what its mark says, is passed over, with a
+        warning.
+        """
         self.wait()
         for path in self._states():
             if files.sha256(path) == path.name.split(".")[1]:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                return state
-            print(f"{path} is torn: taking the state before it", file=sys.stderr)
+                marks: dict[str, Mark] = state.get("files", {})
+                damaged = next((name for name, mark in marks.items() if not holds(self.folder / name, mark)), None)
+                if damaged is None:
+                    return state
+                why = f"{self.folder / damaged} is missing, cut or changed since {path.name}"
+            else:
+                why = f"{path} is torn"
+            print(f"{why}: taking the state before it, or beginning anew", file=sys.stderr)
             path.unlink()  # lest it count as one of those that are kept
         return None
 
@@ -191,6 +210,32 @@ def _copied(state: Any) -> Any:
     if isinstance(state, list | tuple):
         return type(state)(_copied(value) for value in state)
     return state
+
+
+class _Watched:
+    """A stream to write to that notes what the system refuses."""
+
+    def __init__(self, stream: BinaryIO, refused: list[Exception]):
+        self.stream, self.refused = stream, refused
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.refused.append(error)
+            raise
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def _size(state: Any) -> int:
+    """Bytes of the tensors in a state."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    if isinstance(state, dict):
+        return sum(map(_size, state.values()))
+    return sum(map(_size, state)) if isinstance(state, list | tuple) else 0
 
 
 def _filled(text: str, root: Path) -> str:

@@ -7,6 +7,10 @@ Documents are kept one behind the other in flat arrays, and rows are made from t
 for each document would cost more than tokenising a short one.
 """
 
+import io
+import sys
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -286,7 +290,7 @@ def encode_shard(shard: Shard) -> Encoded:
 def count_shard(shard: Shard) -> int:
     """Training tokens in one epoch of the shard. Keeps its documents in a file, for `pack_shard` to take up."""
     path = shard.place("encoded")
-    if not path.exists():
+    if not intact(path):
         encoded = encode_shard(shard)
         arrays = encoded.documents._asdict() if encoded.documents else {}
         _save(path, {"lines": encoded.lines, "bad": encoded.bad, "answers": encoded.answers}, arrays)
@@ -304,10 +308,10 @@ def pack_shard(task: tuple[Shard, float]) -> Path:
     """
     shard, epochs = task
     path = shard.place(f"rows-{epochs}")
-    if path.exists():
+    if intact(path):
         return path
     kept = shard.place("encoded")
-    if kept.exists():
+    if intact(kept):
         notes, arrays = load(kept)
         encoded = Encoded(Documents(**arrays) if arrays else None, notes["lines"], notes["bad"], notes["answers"])
     else:
@@ -399,8 +403,22 @@ def tally(documents: Documents, order: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def _save(path: Path, notes: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    with files.file(path) as partial, partial.open("wb") as stream:
-        np.savez(stream, notes=np.frombuffer(orjson.dumps(notes), np.uint8), **arrays)  # type: ignore[arg-type]
+    archive = io.BytesIO()  # in memory first: an archive that the disk refuses can't be closed
+    np.savez(archive, notes=np.frombuffer(orjson.dumps(notes), np.uint8), **arrays)  # type: ignore[arg-type]
+    with files.file(path) as partial:
+        partial.write_bytes(archive.getbuffer())
+
+
+def intact(path: Path) -> bool:
+    """Whether a result is there and is what was written, by the archive's checksums; one that is not is said so."""
+    if not path.exists():
+        return False
+    try:
+        load(path)
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        print(f"{path} is damaged ({error}): working it out again", file=sys.stderr)
+        return False
+    return True
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -6,7 +6,6 @@ begins with random weights learns the language; and for every target the teacher
 """
 
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -19,12 +18,13 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from minimind import corpus, files, limits, lossless, prompts
+from minimind import corpus, files, limits, lossless, prompts, storage
 from minimind.batches import Batch
 from minimind.chat import Chat, ConversationError
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
 from minimind.generate import generate
+from minimind.journal import Journal
 from minimind.limits import Limits, Part, Share
 from minimind.losses import IGNORE
 from minimind.model import Decoder
@@ -87,20 +87,21 @@ def answer(
     readable.check(LIMIT, config.max_unusable_share)  # before anything is answered
     path = resume.folder / "answers.jsonl"
     state = resume.load() or {}
-    done, num_bytes = state.get("prompts", 0), state.get("bytes", 0)
+    done, marks = state.get("prompts", 0), state.setdefault("files", {})
     asked = islice(prompts.read(folder), done, None)
     total = readable.verdicts.total()
-    with path.open("r+b" if done else "wb") as stream, Progress("answers", total, "prompt", done) as bar:
-        stream.truncate(num_bytes)
-        stream.seek(num_bytes)
+    with (
+        storage.guard(resume.folder),
+        Journal(path, marks[path.name] if done else None) as journal,
+        Progress("answers", total, "prompt", done) as bar,
+    ):
         while chunk := list(islice(asked, PROMPTS_PER_CHUNK)):
             # Each chunk draws from its own stream of random numbers.
             for record in _answer(model, chat, chunk, config, seed + done, batch_size, bar.update):
-                stream.write(lossless.text(record).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())  # before the state that names its length
+                journal.write(lossless.text(record).encode() + b"\n")
             done += len(chunk)
-            state |= {"prompts": done, "bytes": stream.tell()}
+            marks[path.name] = journal.mark()  # on the disk before the state that names it
+            state["prompts"] = done
             resume.save(done, state)
             if resume.stop_requested:
                 sys.exit(STOPPED)

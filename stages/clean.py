@@ -19,6 +19,7 @@ def main(
 ) -> None:
     params, runtime = config.load(Params), config.runtime()
     process.claim("clean")
+    files.verify(pretrain, sft, dpo, prompts, benchmark)
     workers = runtime.workers or os.cpu_count() or 1
     # What a failure leaves outlives the copy that `dvc exp run --temp` works in.
     scratch, raws = Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / "clean", [pretrain, sft, dpo, prompts]

@@ -23,12 +23,12 @@ class Params:
 def main(data: Path, preset: Path, *outs: Path) -> None:
     """The last six paths: folder, metrics and curve of the student, then of the control."""
     params, runtime = config.load(Params, preset=preset), config.runtime()
+    files.verify(data)
     device, dtype = hardware.setup(runtime)
     if reason := checkpoint.disabled(data):
         return leave_out(reason, device, *outs)
     rows, held_out = Rows.open(data, "train"), Rows.open(data, "validation")
     judged = columns.source(held_out, data, "validation-predictions")
-    teacher = files.read_manifest(data)["lineage"]["inputs"]["parent"]
 
     def validate(model: Decoder) -> dict[str, float]:
         batches = validation(judged, runtime.rows_at_once(params.distill.batch_size))
@@ -40,7 +40,8 @@ def main(data: Path, preset: Path, *outs: Path) -> None:
             "distill", replace(params, distill=recipe), student.to(device),
             Distillation(recipe.alpha, recipe.temperature), Batches([source], recipe.batch_size, params.seed), recipe,
             runtime, validate=validate if len(held_out) else None, inputs={"data": data}, tokenizer=data,
-            teacher=teacher, out=out, metrics=metrics, curve=curve, part=part,
+            teacher=files.read_manifest(data)["lineage"]["inputs"]["parent"], out=out, metrics=metrics, curve=curve,
+            part=part,
         )  # fmt: skip
 
     train("distill", columns.source(rows, data, "train-predictions"), params.distill, *outs[:3])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, columns, config, distributed, hardware, lora
+from minimind import checkpoint, columns, config, distributed, files, hardware, lora
 from minimind.batches import Batches, validation
 from minimind.intake import vocabulary
 from minimind.limits import Seed
@@ -22,6 +22,7 @@ class Params:
 
 def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path, metrics: Path, curve: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
+    files.verify(parent, tokenizer)
     vocabulary.check_equal(parent, tokenizer)
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import benchmark, checkpoint, config, hardware, heldout, process, score, tracking
+from minimind import benchmark, checkpoint, config, files, hardware, heldout, process, score, tracking
 from minimind.chat import Chat
 from minimind.limits import Seed
 from minimind.packing import PackConfig
@@ -26,6 +26,7 @@ def main(folder: Path, exam: Path, pretrain: Path, sft: Path, metrics: Path, det
     if reason := checkpoint.disabled(folder):
         return score.write(metrics, details, about | {"reason": reason}, [], {})
     process.claim(f"evaluate@{name}")
+    files.verify(folder, exam, pretrain, sft)
     device, dtype = hardware.setup(runtime)
     items = benchmark.read(exam, split) if any(exam.glob("*.jsonl")) else []
     unseen = heldout.groups([pretrain, sft], pack.validation_share)

@@ -17,6 +17,7 @@ def main(pretrain: Path, sft: Path, dpo: Path, asked: Path, tokenizer: Path, out
     """`asked` are the prompts, which are not packed: those that can't be read are told now, not after training."""
     params, runtime = config.load(Params), config.runtime()
     process.claim("pack")
+    files.verify(pretrain, sft, dpo, asked, tokenizer)
     prompts.inspect(asked).check("pack.max_quarantine_share", params.pack.max_quarantine_share)
     scratch = Path(os.environ.get("DVC_ROOT", ".")) / ".resume" / "pack"  # outlives what `dvc exp run --temp` works in
     statistics = {}

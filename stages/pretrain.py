@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from minimind import checkpoint, config, distributed, hardware
+from minimind import checkpoint, config, distributed, files, hardware
 from minimind.batches import Batches, Source, validation
 from minimind.errors import UserError
 from minimind.intake import vocabulary
@@ -24,11 +24,13 @@ class Params:
 
 def main(base: Path, packed: Path, tokenizer: Path, preset: Path, out: Path, metrics: Path, curve: Path) -> None:
     params, runtime = config.load(Params, preset=preset), config.runtime()
+    files.verify(tokenizer)
     device, dtype = hardware.setup(runtime)
     rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")
     inputs = {"data": packed, "tokenizer": tokenizer}
     if params.base:
         inputs["parent"] = base / "model"
+        files.verify(inputs["parent"])
         vocabulary.check_equal(inputs["parent"], tokenizer)
     if len(rows) == 0:
         if not params.base:

@@ -35,6 +35,7 @@ def main(
     scores: Path, summary: Path, table: Path, html: Path,
 ) -> None:  # fmt: skip
     process.claim("report")
+    files.verify(benchmark, *sorted(packing.iterdir()))
     about = provenance.of(asdict(config.load(Params)), profiles)
     findings = report.read(about, benchmark, cleaning, tokenizer, packing, curves, evaluations)
     with files.folder(scores) as folder:

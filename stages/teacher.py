@@ -20,6 +20,7 @@ class Params:
 
 def main(parent: Path, prompts: Path, pretrain: Path, tokenizer: Path, out: Path) -> None:
     params, runtime = config.load(Params), config.runtime()
+    files.verify(parent, prompts, tokenizer)
     vocabulary.check_equal(parent, tokenizer)  # a student learns the teacher's probabilities token by token
     inputs = {"parent": parent, "prompts": prompts, "pretrain": pretrain}
     if not any(prompts.glob("*.jsonl")):

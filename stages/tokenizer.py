@@ -21,6 +21,7 @@ def main(base: Path, pretrain: Path, sft: Path, out: Path, metrics: Path) -> Non
     params = given.tokenizer
     process.claim("tokenizer")
     folders = [pretrain, sft]
+    files.verify(*folders)
     template = Template(CHAT_TEMPLATE)
     share = min(1.0, params.max_bytes / max(1, corpus.size(folders)))
     held_out = params.held_out_share
@@ -33,6 +34,7 @@ def main(base: Path, pretrain: Path, sft: Path, out: Path, metrics: Path) -> Non
                 trained = tokenizer.train((piece for pieces in bar.over(learned) for piece in pieces), params)
             tokenizer.check(trained, params)
             tokenizer.save(trained, folder)
+        files.write_manifest(folder)
     with Progress("tokenizer: held out", None, "document") as bar:
         unseen = bar.over(corpus.texts(folders, template, 0, held_out * share))
         by_language = corpus.compression(tokenizer.plain(trained), unseen)

@@ -435,12 +435,13 @@ def test_a_report_without_decontamination_says_so(tmp_path: Path) -> None:
     assert cleaned.note.startswith("Not decontaminated: pretrain was not compared")
     note = run(tmp_path / "all", {"benchmark": [ITEM]}).note
     assert note.endswith(
-        "all 1 items of the benchmark: what shared 13 words or 20 Chinese characters in a row is gone."
+        "all 1 items of the benchmark: what shared 13 words or 20 Chinese characters in a row is gone, "
+        "as is what says all that an item says beside the wording that items share."
     )
     short = {**ITEM, "id": "dev-2", "messages": [{"role": "user", "content": "What is 3 and 4?"}]}
     note = run(tmp_path / "short", {"benchmark": [ITEM, short]}).note
     assert "all 2 items" in note
-    assert " is gone. 1 of them are shorter than that: only a message or a document that says just the same" in note
+    assert " items share. 1 of them are shorter than that, and count where all that they say stands in a row" in note
     assert "has no items" in run(tmp_path / "none", {"benchmark": []}).note
 
 
@@ -449,3 +450,36 @@ def test_a_report_without_decontamination_says_so(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_named(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"clean.{name}"):
         CleanConfig(**(asdict(FULL) | {name: value}))
+
+
+@pytest.mark.parametrize(
+    ("contaminated", "kept"),
+    [
+        ("document", None),
+        ("paragraph", f"{PROSE.format(n=1).strip()}\n\n{PROSE.format(n=2)}"),
+        ("passage", f"{PROSE.format(n=1)}\n\nSo it was asked.\n\nNobody knew.\n\n{PROSE.format(n=2)}"),
+    ],
+)
+def test_a_book_loses_the_passage_that_it_shares_or_its_paragraph(
+    tmp_path: Path, contaminated: Any, kept: str | None
+) -> None:
+    shared = ITEM["messages"][0]["content"]  # type: ignore[index]
+    book = f"{PROSE.format(n=1)}\n\nSo it was asked. {shared} Nobody knew.\n\n{PROSE.format(n=2)}"
+    settings = replace(FULL, contaminated=contaminated, repetition="off")
+    cleaned = run(tmp_path, {"pretrain": [{"text": book}], "benchmark": [ITEM]}, settings)
+    lines = (tmp_path / "out/pretrain/a.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["text"].strip() for line in lines] == ([kept.strip()] if kept else [])
+    assert cleaned.funnels["pretrain"].edits["decontaminated"] == bool(kept)
+    assert removed(tmp_path, "pretrain") == ([] if kept else [(1, "contaminated")])
+
+
+def test_what_is_left_after_a_cut_is_judged_like_any_document(tmp_path: Path) -> None:
+    shared = ITEM["messages"][0]["content"]  # type: ignore[index]
+    run(tmp_path, {"pretrain": [{"text": f"{shared}\nNobody."}, {"text": f"{shared}\n"}], "benchmark": [ITEM]})
+    assert removed(tmp_path, "pretrain") == [(1, "too short"), (2, "contaminated")]
+
+
+def test_a_conversation_that_shares_a_passage_goes_whole(tmp_path: Path) -> None:
+    shared = ITEM["messages"][0]["content"]  # type: ignore[index]
+    run(tmp_path, {"sft": [talk(f"Tell me.\n\n{shared}", "Seven.")], "benchmark": [ITEM]})
+    assert removed(tmp_path, "sft") == [(1, "contaminated")]

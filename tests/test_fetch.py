@@ -33,13 +33,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def bring(root: Path, *entries: collection.Entry) -> dict[str, bytes]:
-    """Fetch a data set, of which nothing is looked into, from these entries; return its files, without the manifest."""
+def bring(root: Path, *entries: collection.Entry, data_set: str = "benchmark") -> dict[str, bytes]:
+    """Fetch a data set, of which nothing is looked into unless it is for training, from these entries; return its files, without the manifest."""
     with files.folder(root / "raw") as folder:
-        collection.fetch({"benchmark": entries}, folder, Path("data/own"))
-    manifest = files.verify_manifest(root / "raw" / "benchmark")
+        collection.fetch({data_set: entries}, folder, Path("data/own"))
+    manifest = files.verify_manifest(root / "raw" / data_set)
     found = {
-        path.name: path.read_bytes() for path in (root / "raw" / "benchmark").iterdir() if path.name != files.MANIFEST
+        path.name: path.read_bytes() for path in (root / "raw" / data_set).iterdir() if path.name != files.MANIFEST
     }
     assert set(manifest["files"]) == set(found)
     return found
@@ -48,8 +48,8 @@ def bring(root: Path, *entries: collection.Entry) -> dict[str, bytes]:
 def test_atlas_writes_what_the_generator_yields(root: Path) -> None:
     entry: collection.Entry = {"uri": "atlas:sft", "count": 20, "seed": 5}
     found = bring(root, entry)
-    assert list(found) == ["0-sft.jsonl"]
-    assert [json.loads(line) for line in found["0-sft.jsonl"].splitlines()] == list(world.generate("sft", 20, 5))
+    assert list(found) == ["sft.jsonl"]
+    assert [json.loads(line) for line in found["sft.jsonl"].splitlines()] == list(world.generate("sft", 20, 5))
     assert bring(root, entry) == found
     assert bring(root, {**entry, "seed": 6}) != found
     with pytest.raises(FetchError, match="atlas:stf with count 20: .*sft"):
@@ -63,9 +63,10 @@ def test_files_are_copied_under_numbered_or_given_names(root: Path) -> None:
         {"uri": "file:data/own/poems/*.jsonl"},
         {"uri": f"file:{root}/data/own/poems/one.jsonl"},
         {"uri": f"file://{root}/data/own/poems/one.jsonl", "name": "dev"},
+        data_set="pretrain",
     )
     assert found == dict.fromkeys(["0-one.jsonl", "0-two.jsonl", "1-one.jsonl", "dev.jsonl"], LINES)
-    entry = files.read_manifest(root / "raw" / "benchmark")["files"]["dev.jsonl"]
+    entry = files.read_manifest(root / "raw" / "pretrain")["files"]["dev.jsonl"]
     assert entry == {"sha256": hashlib.sha256(LINES).hexdigest(), "bytes": len(LINES), "lines": 2}
 
 
@@ -74,7 +75,7 @@ def test_a_last_line_without_an_end_counts(root: Path) -> None:
     (root / "data/own/poems/one.jsonl").write_bytes(b"")
     bring(root, {"uri": "file:data/own/poems/*.jsonl"})
     entries = files.read_manifest(root / "raw" / "benchmark")["files"]
-    assert {name: entry["lines"] for name, entry in entries.items()} == {"0-one.jsonl": 0, "0-two.jsonl": 3}
+    assert {name: entry["lines"] for name, entry in entries.items()} == {"one.jsonl": 0, "two.jsonl": 3}
 
 
 def test_the_users_file_is_neither_linked_nor_changed(root: Path) -> None:
@@ -94,8 +95,8 @@ def test_a_file_that_dvc_does_not_watch_must_be_pinned(root: Path) -> None:
         with pytest.raises(FetchError, match=f"DVC would not see .*data/own.*sha256: {digest}"):
             bring(root, {"uri": f"file:{place}/three.jsonl"})
     (root / "data/own/three.jsonl").symlink_to(root / "elsewhere/three.jsonl")  # DVC sees what it leads to
-    assert bring(root, {"uri": "file:data/own/three.jsonl"}) == {"0-three.jsonl": LINES}
-    assert bring(root, {**entry, "sha256": digest}) == {"0-three.jsonl": LINES}
+    assert bring(root, {"uri": "file:data/own/three.jsonl"}) == {"three.jsonl": LINES}
+    assert bring(root, {**entry, "sha256": digest}) == {"three.jsonl": LINES}
     (root / "elsewhere/three.jsonl").write_bytes(LINES * 2)
     with pytest.raises(FetchError, match=f"`sha256` says {digest}: .*else put the old file back"):
         bring(root, {**entry, "sha256": digest})
@@ -194,10 +195,10 @@ def pinned(remote: Any, name: str = "big.jsonl") -> collection.Entry:
 def test_a_broken_download_goes_on(root: Path, remote: Any, faults: list[Any], ranges: list[str | None]) -> None:
     content = remote.files["big.jsonl"]
     remote.faults["big.jsonl"] = list(faults)
-    assert bring(root, pinned(remote)) == {"0-big.jsonl": content}
+    assert bring(root, pinned(remote)) == {"big.jsonl": content}
     words = {"all": f"bytes={len(content)}-", "rest": f"bytes={len(content) - 1000}-"}
     assert remote.gets("big.jsonl") == [words.get(asked or "", asked) for asked in ranges]
-    noted = files.read_manifest(root / "raw/benchmark")["files"]["0-big.jsonl"]["source"]
+    noted = files.read_manifest(root / "raw/benchmark")["files"]["big.jsonl"]["source"]
     assert noted == {"uri": pinned(remote)["uri"], "file": "big.jsonl", "bytes": len(content),
                      "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
 
@@ -210,7 +211,7 @@ def test_the_next_run_goes_on_where_one_gave_up_and_downloads_nothing_twice(root
     found = bring(root, entry(remote))
     assert remote.gets("big.jsonl")[-1] == "bytes=1000000-"
     asked = len(remote.gets("big.jsonl"))
-    assert bring(root, entry(remote)) == found == {"0-big.jsonl": remote.files["big.jsonl"]}
+    assert bring(root, entry(remote)) == found == {"big.jsonl": remote.files["big.jsonl"]}
     assert len(remote.gets("big.jsonl")) == asked
 
 
@@ -226,11 +227,11 @@ def untagged(remote: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_without_an_etag_only_what_a_digest_vouches_for_goes_on(root: Path, untagged: Any) -> None:
     content = untagged.files["big.jsonl"]
     untagged.faults["big.jsonl"] = [("cut", 1_000_000), ("cut", 1_500_000)]
-    assert bring(root, pinned(untagged)) == {"0-big.jsonl": content}
+    assert bring(root, pinned(untagged)) == {"big.jsonl": content}
     assert untagged.gets("big.jsonl") == [None, "bytes=1000000-", "bytes=2500000-"]
     untagged.files["other.jsonl"] = content
     untagged.faults["other.jsonl"] = [("cut", 1_000_000)]
-    assert bring(root, entry(untagged, "other.jsonl")) == {"0-other.jsonl": content}
+    assert bring(root, entry(untagged, "other.jsonl")) == {"other.jsonl": content}
     assert untagged.gets("other.jsonl") == [None, None]
 
 
@@ -245,7 +246,7 @@ def test_parts_of_different_files_are_told_by_the_digest_and_fetched_once_more(
     untagged.files["big.jsonl"] = old.replace(b"text", b"Text")[: int(length * len(old))]
     untagged.faults.clear()
     asked = len(untagged.gets("big.jsonl"))
-    assert bring(root, pinned(untagged)) == {"0-big.jsonl": untagged.files["big.jsonl"]}
+    assert bring(root, pinned(untagged)) == {"big.jsonl": untagged.files["big.jsonl"]}
     assert untagged.gets("big.jsonl")[asked:] == ["bytes=1000000-", None]
 
 
@@ -268,7 +269,7 @@ def test_a_busy_server_is_left_alone_for_as_long_as_it_says(
 
     monkeypatch.setattr(remote.RequestHandlerClass, "serve", timed)
     remote.faults["small.jsonl"] = [("status", (503, {"Retry-After": "1"}))]
-    assert bring(root, entry(remote, "small.jsonl")) == {"0-small.jsonl": LINES}
+    assert bring(root, entry(remote, "small.jsonl")) == {"small.jsonl": LINES}
     assert times[-1] - times[-2] >= 1.0
 
 
@@ -277,7 +278,7 @@ def test_a_part_of_what_has_changed_since_is_thrown_away(root: Path, remote: Any
     with pytest.raises(FetchError):
         bring(root, entry(remote))
     remote.files["big.jsonl"] = remote.files["big.jsonl"].replace(b"text", b"Text")
-    assert bring(root, entry(remote)) == {"0-big.jsonl": remote.files["big.jsonl"]}
+    assert bring(root, entry(remote)) == {"big.jsonl": remote.files["big.jsonl"]}
 
 
 @pytest.mark.parametrize(
@@ -324,13 +325,13 @@ def test_a_change_upstream_is_noticed(root: Path, remote: Any, monkeypatch: pyte
         bring(root, entry(remote, "small.jsonl"))
     asked = len(remote.asked)
     old = {**entry(remote, "small.jsonl"), "sha256": hashlib.sha256(LINES).hexdigest()}
-    assert bring(root, old) == {"0-small.jsonl": LINES}, "what was downloaded is what is pinned now"
+    assert bring(root, old) == {"small.jsonl": LINES}, "what was downloaded is what is pinned now"
     assert len(remote.asked) == asked
     with pytest.raises(FetchError, match=r"`sha256` says .*: if this file is meant.*else delete \S+ and fetch again"):
         bring(root, pinned(remote, "small.jsonl"))
     (root / "raw/benchmark/0-small.jsonl").chmod(0o644)
     (root / "raw/benchmark/0-small.jsonl").write_bytes(LINES.replace(b"b", b"c"))
-    with pytest.raises(files.CorruptError, match="0-small.jsonl has other contents"):
+    with pytest.raises(files.CorruptError, match="small.jsonl has other contents"):
         list(collection.verify(data, root / "raw"))
 
 
@@ -340,7 +341,7 @@ def test_what_has_gone_upstream_can_be_pinned(root: Path, remote: Any) -> None:
     with pytest.raises(FetchError, match="404.*Contents of before are in .*: to keep them, pin them with `sha256: "):
         bring(root, entry(remote, "small.jsonl"))
     kept = {**entry(remote, "small.jsonl"), "sha256": hashlib.sha256(LINES).hexdigest()}
-    assert bring(root, kept) == {"0-small.jsonl": LINES}
+    assert bring(root, kept) == {"small.jsonl": LINES}
 
 
 def test_without_a_network_it_says_what_to_do_and_a_copied_file_is_taken(root: Path, remote: Any) -> None:
@@ -352,7 +353,7 @@ def test_without_a_network_it_says_what_to_do_and_a_copied_file_is_taken(root: P
     folder = Path(re.search(r"copy small.jsonl to (\S+)/", str(caught.value))[1])  # type: ignore[index]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "small.jsonl").write_bytes(LINES)
-    assert bring(root, nowhere) == {"0-small.jsonl": LINES}
+    assert bring(root, nowhere) == {"small.jsonl": LINES}
 
 
 def test_what_will_not_fit_is_not_begun(root: Path, remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:

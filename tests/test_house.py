@@ -20,8 +20,8 @@ BENCHMARKS = sorted(ROOT.glob("benchmarks/*.py"))  # above all floors: they impo
 # A module imports from floors below its own only. A folder stands on one floor and may import within itself.
 FLOORS = (
     {"alphabet", "amounts", "capability", "determinism", "errors", "limits", "lossless", "machine", "random"},
-    {"comparison", "deadline", "experts", "families", "loads", "messages", "native", "outbox", "pointless",
-     "progress", "sandbox", "turns", "verse"},
+    {"comparison", "deadline", "experts", "families", "journal", "loads", "messages", "native", "outbox", "pointless",
+     "progress", "sandbox", "storage", "turns", "verse"},
     {"kernels", "specification", "store"},
     {"answers", "atlas", "config", "declarations", "encoding", "files", "losses", "mixture", "model", "modeling",
      "optim", "plots", "poetry", "process", "samples", "schedule", "statistics", "style", "template", "tokenizer",

@@ -65,12 +65,13 @@ class Cleaned:
             return "Not decontaminated: the benchmark has no items that the training data could be compared with."
         if not left_out:
             short = (
-                f" {self.num_short} of them are shorter than that: only a message or a document that says just the "
-                "same was removed."
+                f" {self.num_short} of them are shorter than that, and count where all that they say stands in a row, "
+                "or is a line, a message or a document."
             )
             return (
                 f"The training data was compared with all {self.num_items} items of the benchmark: what shared "
-                f"{self.config.ngram_words} words or {self.config.ngram_han} Chinese characters in a row is gone."
+                f"{self.config.ngram_words} words or {self.config.ngram_han} Chinese characters in a row is gone, as "
+                "is what says all that an item says beside the wording that items share."
             ) + (short if self.num_short else "")
         return (
             f"Not decontaminated: {', '.join(left_out)} {'was' if len(left_out) == 1 else 'were'} not compared with "

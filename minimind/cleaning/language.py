@@ -8,7 +8,7 @@ import re
 
 import py3langid
 
-from minimind.cleaning.units import HAN
+from minimind.cleaning.units import HAN, narrow
 
 _HAN, _KANA = re.compile(f"[{HAN}]"), re.compile("[\u3041-\u30ff\u31f0-\u31ff]")
 _LETTER, _LATIN = re.compile(r"[^\W\d_]"), re.compile("[A-Za-z\u00c0-\u024f]")
@@ -22,7 +22,8 @@ py3langid.set_languages(LATIN.split())
 
 
 def shares(text: str) -> dict[str, float]:
-    """{"zh", "en", "other"} → share of the letters, all 0 without letters."""
+    """{"zh", "en", "other"} → share of the letters, all 0 without letters; full-width ones are as the ordinary."""
+    text = narrow(text)
     letters, han, kana = (len(pattern.findall(text)) for pattern in (_LETTER, _HAN, _KANA))
     if not letters:
         return {"zh": 0.0, "en": 0.0, "other": 0.0}

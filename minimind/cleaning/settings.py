@@ -46,6 +46,7 @@ class CleanConfig:
     decontaminate: str
     ngram_words: Ngram  # that a document may not share with an item of the benchmark
     ngram_han: Ngram
+    contaminated: Literal["document", "paragraph", "passage"]  # what of a document goes, in pretrain
     exact_duplicates: str
     near_duplicates: str
     similarity: Annotated[float, Limits(0, 1, above=True)]  # Jaccard, of the sets of five words or characters in a row

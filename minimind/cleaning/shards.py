@@ -34,6 +34,7 @@ EDITS = {
     "control": "control characters and zero-width signs taken out, line ends made Unix's",
     "boilerplate": "lines of page frames taken out",
     "redacted": "e-mail addresses, phone and identity-card numbers replaced",
+    "decontaminated": "passages of the benchmark, or paragraphs with one, taken out",
 }
 RULES = {
     "malformed": "no conversation: roles, types, tools or tool_calls",
@@ -135,7 +136,6 @@ class Cleaner:
                 outcome.lines += 1
                 if lossless.is_blank(line) and len(line) == size:
                     outcome.blank += 1
-                    outcome.num_bytes += size
                     continue
                 record = Record.of(line, shard.data_set) if size <= corpus.MAX_LINE_BYTES else None
                 key = None
@@ -184,13 +184,7 @@ class Cleaner:
             answers = record.data["chosen"] if "chosen" in record.conversations else record.messages
             if refused := dialogue.refusal(answers):
                 return refused
-        if config.on("length", data_set):
-            length = len(record.prose)
-            if length < config.min_characters:
-                return "too short", f"{length} characters"
-            if 0 < config.max_characters < length:
-                return "too long", f"{length} characters"
-        return self._judge_text(record) or self._judge_overlap(record)
+        return self._judge_text(record) or self._judge_overlap(record, edits)
 
     def _edit(self, record: Record, edits: Counter[str]) -> None:
         config, data_set = self.config, record.data_set
@@ -210,6 +204,12 @@ class Cleaner:
 
     def _judge_text(self, record: Record) -> tuple[str, str] | None:
         config, data_set = self.config, record.data_set
+        if config.on("length", data_set):
+            length = len(record.prose)
+            if length < config.min_characters:
+                return "too short", f"{length} characters"
+            if 0 < config.max_characters < length:
+                return "too long", f"{length} characters"
         if config.on("language", data_set):
             from_script = _shares(record.prose)
             kept = sum(from_script[name] for name in config.languages.split())
@@ -223,11 +223,23 @@ class Cleaner:
             broken = repetition.find(record.prose, record.units, config.repetition_scale)
         return broken
 
-    def _judge_overlap(self, record: Record) -> tuple[str, str] | None:
-        if self.index is None or not self.config.on("decontaminate", record.data_set):
+    def _judge_overlap(self, record: Record, edits: Counter[str]) -> tuple[str, str] | None:
+        index, contaminated = self.index, self.config.contaminated
+        if index is None or not self.config.on("decontaminate", record.data_set):
             return None
-        item = self.index.find(record.texts)
-        return ("contaminated", item) if item else None
+        item = index.find(record.texts)
+        if item is None:
+            return None
+        # A conversation without one of its messages is none.
+        if record.data_set != "pretrain" or contaminated == "document":
+            return "contaminated", item
+        rest = index.cut(record.data["text"], whole_paragraphs=contaminated == "paragraph")
+        if not rest.strip():
+            return "contaminated", item
+        record.edit(lambda text: rest)
+        edits["decontaminated"] += 1
+        self.edited = True
+        return self._judge_text(record)
 
 
 def excerpt(record: Record, redacted: bool = False) -> str:

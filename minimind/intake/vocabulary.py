@@ -54,6 +54,7 @@ def adopt(folder: Path, out: Path) -> Tokenizer:
         raise IntakeError(
             f"`base` is true, and {folder} holds no model: `minimind import SOURCE {folder}`, or set base to false"
         )
+    files.verify(folder)
     try:
         adopted = tokenizer.load(folder)
     except ValueError as error:

@@ -8,6 +8,12 @@ def test_words_and_han_characters_are_units() -> None:
     assert units.han_share(["法", "a", "é", "国"]) == 0.5
 
 
+def test_the_narrow_form_has_every_character_at_its_place() -> None:
+    text = "Ａｂ９（＋）　—\xa0，é法"
+    assert units.narrow(text) == "Ab9(+) - ,é法"
+    assert len(units.narrow(text)) == len(text)
+
+
 def test_equal_ngrams_have_equal_hashes_and_others_do_not() -> None:
     grams = units.ngrams(units.hashes(["a", "b", "c", "a", "b", "c", "b", "a", "c"]), 3)
     same = {(i, j) for i in range(7) for j in range(i) if grams[i] == grams[j]}

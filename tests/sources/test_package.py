@@ -38,7 +38,7 @@ def test_files_of_packages_become_records(tmp_path: Path, monkeypatch: pytest.Mo
         collection.fetch(data, tmp_path / folder, tmp_path)
     manifest = files.verify_manifest(tmp_path / "raw/benchmark")
     assert manifest == files.verify_manifest(tmp_path / "again/benchmark")
-    assert (tmp_path / "raw/benchmark/0-db.jsonl").read_bytes() == b'{"text":"iana"}\n'
+    assert (tmp_path / "raw/benchmark/db.jsonl").read_bytes() == b'{"text":"iana"}\n'
     records = [json.loads(line) for line in (tmp_path / "raw/benchmark/schemas.jsonl").read_bytes().splitlines()]
     assert [record["$schema"][-16:] for record in records] == ["draft-07/schema#", "draft-04/schema#"]
     assert manifest["files"]["0-db.jsonl"]["source"]["file"] == "mime-db-1.52.0.tgz"

@@ -87,10 +87,10 @@ def test_every_line_of_the_walk_is_used(walked: tuple[Path, list[str]]) -> None:
     assert manifests["pretrain"]["0-notes.jsonl"]["documents"] == "split at blank lines"
     assert manifests["pretrain"]["1-pages.jsonl"]["documents"] == "one a file"
     assert {name: entry["lines"] for name, entry in manifests["sft"].items()} == {
-        "0-openai.jsonl": 6, "1-sharegpt.jsonl": 4, "2-alpaca.jsonl": 4,
+        "0-openai.jsonl": 8, "1-sharegpt.jsonl": 4, "2-alpaca.jsonl": 4,
     }  # fmt: skip
     packed = {name: files.read_json(root / "data/packed" / name / "statistics.json") for name in manifests}
-    assert {name: one["lines"] for name, one in packed.items()} == {"pretrain": 15, "sft": 14, "dpo": 8}
+    assert {name: one["lines"] for name, one in packed.items()} == {"pretrain": 15, "sft": 16, "dpo": 8}
     assert [one["quarantined"] for one in packed.values()] == [0, 0, 0]
     assert "We have baked on River Road since 1931.\\nCome in" in (root / "data/raw/pretrain/1-pages.jsonl").read_text()
 

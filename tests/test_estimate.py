@@ -235,4 +235,7 @@ def test_make_repro_begins_with_it_and_goes_on_without_it() -> None:
     command = ["make", "--dry-run", "--old-file", ".venv/installed", "repro"]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     recipe = [line for line in lines if "minimind" in line or "dvc" in line]
-    assert recipe == [".venv/bin/minimind estimate || true", ".venv/bin/dvc repro"]
+    assert recipe == [
+        ".venv/bin/minimind check", ".venv/bin/minimind estimate || true", ".venv/bin/dvc repro",
+        ".venv/bin/minimind next",
+    ]  # fmt: skip

@@ -99,7 +99,7 @@ def test_scores_are_complete_repeatable_and_told(told: Records) -> None:
     for name in ("pretrain", "sft"):
         (languages,) = document["held_out"][name].values()
         metrics |= {f"held_out/{name}/0-{name}/{it}": languages[it]["bits_per_byte"] for it in languages}
-        assert list(languages) == ["en", "zh"]
+        assert {"en", "zh"} <= set(languages)
     assert len(metrics) == 14 + 4
     model = checkpoint.load(Path("models/sft"))
     assert document["parameters"] == model.num_parameters()

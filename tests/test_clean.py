@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy import odd_lines
 
 from minimind import config, corpus, files
 from minimind.cleaning import collection, duplicates, page, shards
@@ -76,6 +77,16 @@ def test_what_no_rule_touches_stays_to_the_byte(tmp_path: Path) -> None:
     assert (tmp_path / "out/pretrain/a.jsonl").read_bytes() == raw
     funnel = cleaned.funnels["pretrain"]
     assert (funnel.lines, funnel.kept, funnel.unreadable, funnel.kept_bytes) == (5, 5, 4, len(raw))
+
+
+@pytest.mark.parametrize("rules", ["all", "off"])
+def test_no_odd_line_stops_it(tmp_path: Path, rules: str) -> None:
+    settings = FULL if rules == "all" else replace(FULL, malformed="off", turns="off", exact_duplicates="off")
+    good = talk("你好，请问今天的天气怎么样？", "今天的天气很好，适合到公园里去散步。")
+    data = [*(line.encode() for line in odd_lines.CONVERSATIONS), good]
+    funnel = run(tmp_path, {"sft": data, "prompts": data}, settings).funnels["sft"]
+    assert funnel.kept + sum(funnel.removed.values()) == len(data)
+    assert (tmp_path / "out/sft/a.jsonl").read_bytes().endswith(json.dumps(good, ensure_ascii=False).encode() + b"\n")
 
 
 def test_blank_lines_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+from toy import odd_lines
 
 from minimind import corpus, tokenizer
 from minimind.chat import Template
@@ -84,6 +85,18 @@ def test_an_endless_line_is_cut_off(tmp_path, monkeypatch):
     (_, a), (source, long), (_, b) = corpus.read(write(tmp_path / "pretrain", lines))
     assert (a, b) == (Text("a"), Text("b"))
     assert long.reason == "too long" and source.num_bytes == 1013 and len(source.excerpt) <= 200
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "sft"])
+def test_no_odd_line_stops_the_reading_or_the_template(tmp_path, kind):
+    good = json.dumps(GOOD[kind])
+    odd = odd_lines.CONVERSATIONS if kind == "sft" else odd_lines.ANY
+    lines = [line.encode() for pair in zip(odd, [good] * len(odd), strict=True) for line in pair]
+    folder = write(tmp_path / kind, lines)
+    documents = [document for _, document in corpus.read(folder)]
+    assert len(documents) == len(lines) and all(document == documents[1] for document in documents[1::2])
+    read = sum(not isinstance(document, LineError) for document in documents)
+    assert len(list(corpus.texts([folder], Template(CHAT_TEMPLATE), 0, 1))) == read >= len(odd)
 
 
 @pytest.mark.parametrize("kind", GOOD)

@@ -16,7 +16,8 @@ BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL
 TINY = {
     "hidden_size": "32", "num_hidden_layers": "1", "num_attention_heads": "2", "num_key_value_heads": "1",
     "intermediate_size": "32", "steps": "2", "epochs": "0.0", "vocab_size": "400", "max_new_tokens": "8",
-    "validate_every": "1", "log_every": "1", "threads": "1", "workers": "1", "warmup_steps": "1",
+    "max_unusable_share": "1.0", "validate_every": "1", "log_every": "1", "threads": "1", "workers": "1",
+    "warmup_steps": "1",
 }  # fmt: skip
 
 
@@ -90,7 +91,13 @@ def test_every_line_of_the_walk_is_used(walked: tuple[Path, list[str]]) -> None:
         "0-openai.jsonl": 8, "1-sharegpt.jsonl": 4, "2-alpaca.jsonl": 4,
     }  # fmt: skip
     packed = {name: files.read_json(root / "data/packed" / name / "statistics.json") for name in manifests}
-    assert {name: one["lines"] for name, one in packed.items()} == {"pretrain": 15, "sft": 16, "dpo": 8}
+    cleaned = files.read_json(root / "metrics/clean.json")["data_sets"]
+    removed = {name: cleaned[name]["removed"] for name in manifests}
+    assert {rule for rules in removed.values() for rule in rules} == {"contaminated"}  # what the exam asks is taken out
+    lines = {
+        name: one["lines"] + sum(rule["documents"] for rule in removed[name].values()) for name, one in packed.items()
+    }
+    assert lines == {"pretrain": 15, "sft": 16, "dpo": 8}
     assert [one["quarantined"] for one in packed.values()] == [0, 0, 0]
     assert "We have baked on River Road since 1931.\\nCome in" in (root / "data/raw/pretrain/1-pages.jsonl").read_text()
 
@@ -100,7 +107,7 @@ def test_the_walk_ends_in_a_report_and_an_answer(walked: tuple[Path, list[str]])
     report = (root / "metrics/report.md").read_text(encoding="utf-8")
     assert "The scores mean nothing: no family has 30 items." in report and "on the exam split" in report
     assert "Profile mine;" in report and "| pretrain / 0-notes / zh |" in report and "| sft / " in report
-    assert "model  │" in said[-1]
+    assert said[-1].strip()
 
 
 def test_the_example_benchmark_has_every_kind() -> None:

@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from jinja2 import nodes, pass_context
-from jinja2.exceptions import TemplateError
-from jinja2.ext import Extension
-from jinja2.parser import Parser
+from jinja2 import pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import NDArray
@@ -163,17 +160,11 @@ VALUE_START, VALUE_END, LEARN_START, LEARN_END = "\ufdd0", "\ufdd1", "\ufdd2", "
 CUT = re.compile(f"({VALUE_START}\\d+{VALUE_END}|{LEARN_START}|{LEARN_END}|{'|'.join(map(re.escape, SPECIAL_TOKENS))})")
 
 
-class Generation(Extension):
-    """The `{% generation %}` block of transformers: its output is what the model is to say."""
+class Generation(sandbox.Generation):
+    """The block's output is what the model is to say."""
 
-    tags = {"generation"}  # noqa: RUF012  (jinja declares it so)
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
-
-    def _mark(self, caller: Callable[[], str]) -> str:
+    def write(self, caller: Callable[[], str]) -> str:
+        """The content, between the marks of what is learned."""
         return f"{LEARN_START}{caller()}{LEARN_END}"
 
 
@@ -185,10 +176,6 @@ def _set_aside(context: Context, value: object) -> str:
         context.environment.grow(len(text))
     values.append(text)
     return f"{VALUE_START}{len(values) - 1}{VALUE_END}"
-
-
-def _raise(message: str) -> None:
-    raise TemplateError(message)
 
 
 class Environment(ImmutableSandboxedEnvironment):
@@ -227,7 +214,7 @@ class Template:
             finalize=_set_aside,
         )
         environment.filters["tojson"] = lossless.text
-        environment.globals["raise_exception"] = _raise
+        environment.globals["raise_exception"] = sandbox.refuse
         self.template = environment.from_string(source)
         probes = [self.segments(Conversation(PROBE[:size]), add_generation_prompt=True) for size in (1, len(PROBE))]
         if not probes[0][0].special or any(

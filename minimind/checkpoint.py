@@ -165,7 +165,7 @@ def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str,
         raise config.ConfigError(f"dvc.yaml: no stage `{stage}`: the code of a checkpoint is listed there")
     code = sorted(dep for dep in declaration["deps"] if dep.endswith((".py", ".c")))
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    ancestor = card.base(_lineage_of(inputs["parent"])) if "parent" in inputs else None
+    ancestor = card.base(lineage_of(inputs["parent"])) if "parent" in inputs else None
     return {
         "stage": stage,
         **({} if ancestor is None else {"base": ancestor}),
@@ -176,7 +176,7 @@ def lineage(stage: str, inputs: Mapping[str, Path], params: object) -> dict[str,
     }
 
 
-def _lineage_of(folder: Path) -> dict[str, Any]:
+def lineage_of(folder: Path) -> dict[str, Any]:
     """The lineage in the manifest of a checkpoint, empty where there is none."""
     return dict(files.read_manifest(folder).get("lineage", {})) if (folder / files.MANIFEST).is_file() else {}
 

@@ -30,9 +30,8 @@ import math
 import types
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -107,7 +106,7 @@ def take(cls: type[T], document: dict[str, Any], path: Path, preset: Path | None
     for name in names:
         if name not in document:
             raise ConfigError(f"{path}: the section `{name}` is missing{suggestion(name, document)}")
-    hints = _hints(cls)  # type: ignore[arg-type]
+    hints = limits.hints(cls)  # type: ignore[arg-type]
     sections = {name: document[name] for name in names}
     if preset is not None:
         sections |= {
@@ -174,7 +173,7 @@ def parse(cls: type[T], value: object, path: Path, key: str = "") -> T:
             raise ConfigError(
                 f"{path}: `{_join(key, name)}` is not a known key{suggestion(name, fields)} (known: {known})"
             )
-    hints = _hints(cls)  # type: ignore[arg-type]
+    hints = limits.hints(cls)  # type: ignore[arg-type]
     arguments = {}
     for name, field in fields.items():
         if name in value:
@@ -215,7 +214,7 @@ def _filled(cls: Any, section: dict[str, Any], preset: Path, path: Path, key: st
     if section["preset"] != preset.stem:
         raise ConfigError(f"{path}: `{key}.preset` is {_shown(section['preset'])}, but the stage was given {preset}")
     values = read(preset)
-    hints = _hints(cls)
+    hints = limits.hints(cls)
     for name, value in values.items():
         if name not in hints:
             raise ConfigError(
@@ -314,12 +313,6 @@ def _shown(value: object) -> str:
         return "a group of keys"
     text = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
     return f"{text} ({kinds.get(type(value), type(value).__name__)})"
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    """The types of a dataclass's fields, with limits."""
-    return get_type_hints(cls, include_extras=True)
 
 
 def suggestion(name: object, known: Collection[str]) -> str:

@@ -19,7 +19,7 @@ from minimind import answers, lossless
 from minimind.chat import Conversation, ConversationError, Template
 
 SHARD_BYTES = 1 << 22  # of a file, worked on at once; a change moves documents to other rows
-MAX_LINE_BYTES = 1 << 24
+MAX_LINE_BYTES = lossless.MAX_LINE_BYTES
 EXCERPT_LENGTH = 200
 BLANK = "blank"  # reason of a line that holds nothing: it is counted, and neither good nor bad
 

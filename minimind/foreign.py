@@ -11,14 +11,10 @@ import datetime
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from jinja2 import nodes
-from jinja2.exceptions import TemplateError
-from jinja2.ext import Extension
-from jinja2.parser import Parser
 from tokenizers import Tokenizer
 
 from minimind import sandbox
@@ -29,24 +25,6 @@ FIRST_PLACEHOLDER = 0xFDD0  # Unicode's noncharacters come first, for no text sh
 
 class ForeignTemplateError(UserError):
     """A chat template that can't be used, or that refuses a conversation; the message says why."""
-
-
-class Generation(Extension):
-    """The `{% generation %}` block of transformers, whose content is written as it is."""
-
-    tags = {"generation"}  # noqa: RUF012  (jinja declares it so)
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_write"), [], [], body).set_lineno(line)
-
-    def _write(self, caller: Callable[[], str]) -> str:
-        return caller()
-
-
-def _raise(message: str) -> None:
-    raise TemplateError(message)
 
 
 def _tojson(value: object, ensure_ascii: bool = False, **options: Any) -> str:
@@ -61,11 +39,11 @@ class ForeignTemplate:
 
     def __init__(self, source: str, tokenizer: Tokenizer, names: Mapping[str, str]):
         environment = sandbox.Environment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=[sandbox.Generation, "jinja2.ext.loopcontrols"]
         )
         environment.filters["tojson"] = _tojson
         environment.globals |= {
-            "raise_exception": _raise,
+            "raise_exception": sandbox.refuse,
             "strftime_now": lambda form: datetime.datetime.now().strftime(form),
         }
         try:

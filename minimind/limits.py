@@ -60,16 +60,17 @@ def check(value: Any, section: str = "") -> None:
 
     `section` is where the dataclass stands in params.yaml.
     """
-    hints = _hints(type(value))  # type: ignore[arg-type]
+    types_of = hints(type(value))  # type: ignore[arg-type]
     for field in fields(value):
-        for number, limits in _limited(hints[field.name], getattr(value, field.name)):
+        for number, limits in _limited(types_of[field.name], getattr(value, field.name)):
             if not limits.admit(number):
                 name = f"{section}.{field.name}" if section else field.name
                 raise ValueError(f"{name} is {number}: it must lie {limits}")
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def hints(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, with limits."""
     return get_type_hints(cls, include_extras=True)
 
 

@@ -4,6 +4,7 @@ orjson reads nearly everything. What it would alter, integers beyond 64 bits and
 is read by the standard library, and kept beside its value. So is NaN, which is not JSON, but stands in many files.
 """
 
+import codecs
 import json
 import math
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import orjson
 
+MAX_LINE_BYTES = 1 << 24  # of a line of JSON lines; longer ones are not read
 MAX_DEPTH = 128  # of lists and objects within each other; orjson writes 254, and what is read is wrapped before
 
 # Outside of texts a number follows one of these signs; within a text the match costs a little time, nothing else.
@@ -53,6 +55,11 @@ def loads(text: bytes | str) -> Any:
     return value
 
 
+def line(content: bytes) -> Any:
+    """`loads` of a line of a file, the first of which may begin with a byte order mark."""
+    return loads(content.removeprefix(codecs.BOM_UTF8))
+
+
 def dumps(value: Any, sort_keys: bool = False) -> bytes:
     """JSON as orjson writes it, numbers as they were read. Half of a surrogate pair is written as an escape."""
     try:
@@ -90,9 +97,9 @@ def depth(value: Any) -> int:
     return found
 
 
-def is_blank(line: bytes) -> bool:
+def is_blank(content: bytes) -> bool:
     """Whether nothing stands on the line but white space and a byte order mark."""
-    return not line.removeprefix(b"\xef\xbb\xbf").strip()
+    return not content.removeprefix(codecs.BOM_UTF8).strip()
 
 
 def is_strict(value: Any) -> bool:

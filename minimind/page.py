@@ -25,7 +25,7 @@ from minimind.report import (
     p_value,
     signed,
 )
-from minimind.style import STYLE
+from minimind.style import head
 from minimind.template import PAGE
 
 MAX_CHARACTERS = 700  # of one answer; what is cut is counted
@@ -82,7 +82,7 @@ def html(report: Report) -> str:
     environment.filters |= {"explained": explained, "ink": ink, "pieces": pieces}
     return environment.from_string(PAGE).render(
         report=report,
-        style=Markup(STYLE),
+        head=Markup(head("MiniMind report")),
         method=method(report),
         descriptions=FAMILIES,
         languages=LANGUAGES,
@@ -91,7 +91,7 @@ def html(report: Report) -> str:
         split=", ".join(sorted({one.split for one in report.evaluations if one.scores})),
         few=FEW,
         held_out=HELD_OUT,
-        num_answers=max((len(one.correct) for one in report.evaluations), default=0),
+        num_answers=max((len(one.answers) for one in report.evaluations), default=0),
         num_scored=sum(bool(one.scores) for one in report.evaluations),
         score_axis=Markup(plots.axis(["0", "25", "50", "75", "100"])),
         strips={family: strip(report, family) for family in report.families},

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from minimind import benchmark, config, corpus, prompts, schedule, train
+from minimind import architecture, benchmark, config, corpus, prompts, schedule, train
 from minimind.chat import ConversationError
 from minimind.cleaning.settings import CleanConfig
 from minimind.config import ConfigError, Runtime
@@ -60,20 +60,6 @@ class Values:
     runtime: Runtime
 
 
-@dataclass(frozen=True)
-class Models:
-    """The sections that a preset fills in, one at a time."""
-
-    model: ModelConfig
-
-
-@dataclass(frozen=True)
-class Students:
-    """Likewise."""
-
-    student: ModelConfig
-
-
 def check(path: Path = config.PARAMS) -> list[str]:
     """Check the file of parameters `path` and the data that it names; return what is not on this machine yet.
 
@@ -85,11 +71,7 @@ def check(path: Path = config.PARAMS) -> list[str]:
 def examine(document: dict[str, Any], path: Path) -> list[str]:
     """`check`, where the file has been read."""
     values = config.take(Values, document, path)
-    presets = {section: config.named_preset(document, section, path) for section in ("model", "student")}
-    models = {
-        "model": config.take(Models, document, path, presets["model"]).model,
-        "student": config.take(Students, document, path, presets["student"]).student,
-    }
+    models = architecture.read(document, path)
     try:
         _check_together(values, models)
     except ConfigError:

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from minimind import config
+from minimind import architecture, config
 from minimind.amounts import TOKENS, TOKENS_PER_BYTE
 from minimind.errors import UserError
-from minimind.model import Decoder, ModelConfig
+from minimind.model import Decoder
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,6 @@ class Device:
         for name in ("peak_flops", "share", "dollars_per_hour"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} is {getattr(self, name)}, expected more than 0")
-
-
-@dataclass(frozen=True)
-class Params:
-    """What a profile says of its model."""
-
-    model: ModelConfig
 
 
 def hours(parameters: int, tokens: float, flops_per_second: float) -> float:
@@ -58,7 +51,7 @@ def family(device: Device, profiles: Path = Path("profiles")) -> Iterator[str]:
     yield "| profile | parameters | active | pretraining and SFT data | tokens, about | hours, about | cost, about |"
     yield "| :-- | --: | --: | :-- | --: | --: | --: |"
     for path in paths:
-        shape = config.load(Params, path, config.preset("model", path)).model
+        shape = architecture.read(config.read(path), path, ["model"])["model"]
         with torch.device("meta"):
             model = Decoder(shape.with_vocabulary(config.read(path)["tokenizer"]["vocab_size"]))
         names = data_files(config.read(path)["data"])

@@ -7,14 +7,13 @@ a process that may lose its patience.
 import gc
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from minimind import capability, config, hardware, memory, optim
+from minimind import architecture, capability, config, hardware, memory, optim
 from minimind.config import Runtime
 from minimind.distributed import World
 from minimind.engines.replicas import Replicas
@@ -32,30 +31,13 @@ DOCUMENT = 128  # tokens
 PEAK_SIZES = (256, 512, 1024, 2048)  # of matrices
 
 
-@dataclass(frozen=True)
-class _Teacher:
-    model: ModelConfig
-
-
-@dataclass(frozen=True)
-class _Student:
-    student: ModelConfig
-
-
-_SECTIONS: dict[str, Any] = {"model": _Teacher, "student": _Student}
-
-
 def examine(path: Path, seconds: float, num_steps: int, peak_seconds: float) -> Iterator[Event]:
     """What training takes with the params of the file `path`: at most `num_steps` steps a model, in about `seconds`.
 
     Then, for `peak_seconds`, what matrix products reach. Raises ConfigError.
     """
     params, runtime = config.read(path), config.runtime(path)
-    models = {
-        section: getattr(config.load(cls, path, config.preset(section, path)), section)
-        for section, cls in _SECTIONS.items()
-        if section in params
-    }
+    models = architecture.read(params, path, [section for section in architecture.SECTIONS if section in params])
     device, dtype = hardware.setup(runtime)
     torch.optim.AdamW([torch.zeros(1)])  # torch imports much of itself when the first optimizer is made
     yield abilities(runtime, device, dtype)

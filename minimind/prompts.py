@@ -46,7 +46,7 @@ def read(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError]]:
                 if lossless.is_blank(line):
                     continue
                 try:
-                    yield f"{path.name}:{number}", _prompt(lossless.loads(line.removeprefix(b"\xef\xbb\xbf")))
+                    yield f"{path.name}:{number}", _prompt(lossless.line(line))
                 except ConversationError as error:
                     yield f"{path.name}:{number}", error
                 except ValueError as error:

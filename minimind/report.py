@@ -66,12 +66,11 @@ class Figures(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One checkpoint on one split of the benchmark. `correct` and `answers` by (family, id)."""
+    """One checkpoint on one split of the benchmark. `answers` by (family, id)."""
 
     checkpoint: str
     split: str
     scores: dict[str, Score]
-    correct: dict[tuple[str, str], bool]
     answers: dict[tuple[str, str], Answer]
     held_out: dict[Place, Figures] = field(default_factory=dict)
     parameters: int = 0
@@ -254,7 +253,6 @@ def read_evaluation(path: Path) -> Evaluation:
     }
     path_of_items = path.with_suffix(".items.jsonl")
     records = files.read_jsonl(path_of_items) if scores else []
-    correct = {(record["family"], record["id"]): bool(record["correct"]) for record in records}
     answers = {
         (record["family"], record["id"]): Answer(bool(record["correct"]), record["output"], record.get("cut", False))
         for record in records
@@ -266,14 +264,14 @@ def read_evaluation(path: Path) -> Evaluation:
         for language, figures in languages.items()
     }
     for family, score in scores.items():
-        values = [value for (name, _), value in correct.items() if name == family]
+        values = [answer.correct for (name, _), answer in answers.items() if name == family]
         if len(values) != score.n or round(score.share * score.n) != sum(values):
             raise ReportError(
                 f"{path} says {percent(score.share)} of {score.n} items of {family}, {path_of_items.name} has "
                 f"{sum(values)} of {len(values)}: run `dvc repro -f evaluate@{path.stem}`"
             )
     return Evaluation(
-        document["checkpoint"], document["split"], scores, correct, answers, held_out,
+        document["checkpoint"], document["split"], scores, answers, held_out,
         document.get("parameters", 0), document.get("digest", ""), document.get("reason", ""),
     )  # fmt: skip
 
@@ -295,14 +293,14 @@ def compare(before: Evaluation, after: Evaluation, reason: str) -> Comparison:
     """Two checkpoints item by item, over the families that both have. Raises ReportError if the items differ."""
     tests, counts = {}, {}
     for family in in_order(name for name in after.scores if name in before.scores):
-        ids = [id for name, id in after.correct if name == family]
-        if {id for name, id in before.correct if name == family} != set(ids):
+        ids = [id for name, id in after.answers if name == family]
+        if {id for name, id in before.answers if name == family} != set(ids):
             raise ReportError(
                 f"{before.checkpoint} and {after.checkpoint} answered different items of {family}: "
                 "run `dvc repro` to score both on the same benchmark"
             )
         tests[family] = statistics.mcnemar(
-            [before.correct[family, id] for id in ids], [after.correct[family, id] for id in ids]
+            [before.answers[family, id].correct for id in ids], [after.answers[family, id].correct for id in ids]
         )
         counts[family] = len(ids)
     adjusted = statistics.holm({family: test.p for family, test in tests.items()})

@@ -14,6 +14,8 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateError
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -41,6 +43,27 @@ def describe(error: BaseException) -> str:
     """One of FAULTS in one line of a few hundred characters at most, whatever the template put into it."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def refuse(message: str) -> None:
+    """What templates call `raise_exception`. Raises TemplateError."""
+    raise TemplateError(message)
+
+
+class Generation(Extension):
+    """The `{% generation %}` block of transformers, whose content is written as it is."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja declares it so)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """A call of `write` with what stands in the block."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("write"), [], [], body).set_lineno(line)
+
+    def write(self, caller: Callable[[], str]) -> str:
+        """The content, as it is to be written."""
+        return caller()
 
 
 class Environment(ImmutableSandboxedEnvironment):

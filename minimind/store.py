@@ -71,7 +71,7 @@ class Store:
             name, given = record.jobs[0]
             try:
                 getattr(self, f"_{name}")(record, **given)
-            except Exception:
+            except Exception:  # of whatever kind: the others may still be sent
                 record.jobs.append(record.jobs.pop(0))
                 raise
             record.jobs.pop(0)

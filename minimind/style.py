@@ -1,4 +1,4 @@
-"""The style sheet of the report's page.
+"""The head of our pages, and their style sheet.
 
 Colours are variables: each checkpoint has one, light and dark have their own set.
 """
@@ -101,3 +101,19 @@ td.value { white-space: normal; overflow-wrap: anywhere; }
 @media (max-width: 640px) { body { padding: 1.2rem 0.8rem 3rem; } .row { grid-template-columns: 1fr; gap: 0; }
 .row .name { padding: 0.4rem 0 0; } .row.axis .name { display: none; } h2 { margin-top: 2.4rem; } }
 """
+
+
+def head(title: str, own: str = "") -> str:
+    """All of a page's HTML before its body; `own` are styles beside the common ones."""
+    return f"""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+{STYLE}{own}
+</style>
+</head>"""

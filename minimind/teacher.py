@@ -40,7 +40,7 @@ LIMIT = "teacher.max_unusable_share"
 EXCERPT = 60  # characters of an answer that a message quotes
 
 MEANINGS = {
-    "bad prompt": "that can't be used",
+    prompts.BAD: "that can't be used",
     "empty": "to which it says nothing",
     "too long": "that are too long for it, or for a row",
     "unfinished": "to which it finds no end within teacher.max_new_tokens",

@@ -19,17 +19,7 @@ PAGE = """\
 {% elif change.verdict == "worse" %}<span class="mark worse">▼ {{ change.difference | signed }}</span>
 {% else %}<span class="mark">{{ change.difference | signed }}</span>{% endif %}
 {% endmacro %}
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>MiniMind report</title>
-<style>
-{{ style }}
-</style>
-</head>
+{{ head }}
 <body>
 <header>
 <h1>MiniMind report</h1>

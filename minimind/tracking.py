@@ -174,7 +174,7 @@ class Run:
             try:
                 store.send(record)
                 store.end(record)
-            except Exception:
+            except Exception:  # of whatever kind: MLflow may cost nothing but a try
                 record.tries += 1
                 slot.write(record)
             else:

@@ -29,7 +29,7 @@ FLOORS = (
     {"card", "foreign"},
     {"chat", "checkpoint", "distributed", "freshness", "generate", "hardware", "memory", "pool", "provenance",
      "resume", "rows", "scratch"},
-    {"batches", "benchmark", "corpus", "fitting", "intake", "report"},
+    {"architecture", "batches", "benchmark", "corpus", "fitting", "intake", "report"},
     {"cleaning", "columns", "engines", "export", "markdown", "objectives", "prompts", "score", "shards"},
     {"heldout", "inference", "page", "sources"},
     {"packing", "probe", "talk", "teacher", "train"},

@@ -123,7 +123,7 @@ class Index:
                 if lossless.is_blank(line):
                     continue
                 try:
-                    items.append(lossless.loads(line.removeprefix(b"\xef\xbb\xbf")))
+                    items.append(lossless.line(line))
                     if not all(isinstance(text, str) for text in texts(items[-1])):
                         raise TypeError("what it asks is no text")
                 except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

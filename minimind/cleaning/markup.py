@@ -114,17 +114,7 @@ def _protected(piece: tuple[str, bool]) -> str:
     parts, end = [], 0
     for tag in _TAG.finditer(text):
         parts.append(_literal(text[end : tag.start()]))
-        # An opened script would take the rest of the text with it; those that end are gone by now.
-        if tag["name"].lower() not in (
-            "script",
-            "style",
-            "noscript",
-            "iframe",
-            "plaintext",
-            "title",
-            "textarea",
-            "xmp",
-        ):
+        if tag["name"].lower() not in _SWALLOWING:
             parts.append(tag[0])
         end = tag.end()
     return "".join([*parts, _literal(text[end:])])

@@ -10,7 +10,7 @@ from minimind.cleaning.collection import Cleaned
 from minimind.cleaning.funnel import NUM_REMOVED, Counts, Funnel, Removed
 from minimind.cleaning.shards import EDITS, RULES
 from minimind.cleaning.template import OWN_STYLE, PAGE
-from minimind.style import STYLE
+from minimind.style import head
 
 INKS = {"pretrain": "pretrain", "sft": "sft", "dpo": "dpo", "prompts": "distill"}  # colours of the style sheet
 EDITED = "taken out of documents that stay"
@@ -24,7 +24,7 @@ def html(cleaned: Cleaned) -> str:
     environment.filters |= {"count": "{:,}".format, "percent": plots.percent, "size": size}
     return environment.from_string(PAGE).render(
         cleaned=cleaned,
-        style=Markup(STYLE + OWN_STYLE),
+        head=Markup(head("MiniMind: cleaning", OWN_STYLE)),
         edits=EDITS,
         rules=RULES,
         inks=INKS,

@@ -24,7 +24,7 @@ class Record:
     def of(cls, line: bytes, data_set: str) -> "Record | None":
         """None where there is nothing to clean: `pack` says of such a line what is wrong with it."""
         try:
-            data = lossless.loads(line.removeprefix(b"\xef\xbb\xbf"))
+            data = lossless.line(line)
         except ValueError:
             return None
         if not isinstance(data, dict):

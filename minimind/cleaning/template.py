@@ -21,17 +21,7 @@ border-top: 1px solid var(--line); padding: 0.25rem 0; font-size: 0.9rem; }
 """
 
 PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>MiniMind: cleaning</title>
-<style>
-{{ style }}
-</style>
-</head>
+{{ head }}
 <body>
 <header>
 <h1>Cleaning</h1>

@@ -80,7 +80,7 @@ def read(folder: Path) -> Contents:
         {name: tensor.detach() for name, tensor in model.state_dict().items()},
         _Described(folder / "tokenizer.json"),
         _Described(folder / "tokenizer_config.json"),
-        files.read_object(folder / files.MANIFEST).get("lineage", {}),
+        checkpoint.lineage_of(folder),
     )
 
 

@@ -31,7 +31,7 @@ def of(value: Any, role: str) -> Messages | None:
     None where it is nothing of that kind.
     """
     if isinstance(value, str):
-        parsed = literal(value) if value.lstrip().startswith(("[{", "[ {")) else None
+        parsed = _listed(value)
         return of(parsed, role) if are(parsed) else [{"role": role, "content": value}]
     if isinstance(value, dict):
         value = [value]
@@ -45,7 +45,12 @@ def are(value: Any) -> bool:
 
 def held_by(value: Any) -> bool:
     """Whether it is a list of messages or the text of one."""
-    return are(value) or (isinstance(value, str) and value.lstrip().startswith(("[{", "[ {")) and are(literal(value)))
+    return are(value) or (isinstance(value, str) and are(_listed(value)))
+
+
+def _listed(text: str) -> Any:
+    """The list of objects that a text may be, None if it does not begin like one."""
+    return literal(text) if text.lstrip().startswith(("[{", "[ {")) else None
 
 
 def pairs(history: Any) -> Messages:

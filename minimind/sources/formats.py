@@ -24,13 +24,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from minimind import lossless
+from minimind.lossless import MAX_LINE_BYTES
 from minimind.sources import elements, texts
 
 FORMATS: tuple[str, ...] = ("jsonl", "json", "csv", "parquet", "arrow", "yaml")
 SUFFIXES = {name: name for name in FORMATS} | {"yml": "yaml"} | texts.SUFFIXES
 """What a file's name ends in → its format."""
 PACKED = ("gz", "zst", "zip")
-MAX_LINE_BYTES = 1 << 24  # as in corpus
 
 csv.field_size_limit(1 << 30)  # documents are longer than the 128 KiB that it expects
 
@@ -94,10 +94,15 @@ def _read_jsonl(stream: IO[bytes]) -> Iterator[object]:
 
 def _record(line: bytes) -> object:
     try:
-        value = lossless.loads(line.removeprefix(b"\xef\xbb\xbf"))
+        value = _document(lossless.line(line))
     except ValueError:
         return line
     return value if isinstance(value, dict) else line
+
+
+def _document(value: object) -> object:
+    """A text among records is a document; what else is no object stays."""
+    return {"text": value} if isinstance(value, str) else value
 
 
 def _read_json(stream: IO[bytes]) -> Iterator[object]:
@@ -157,7 +162,7 @@ def _read_yaml(stream: IO[bytes]) -> Iterator[object]:
     try:
         for document in YAML(typ="safe", pure=True).load_all(stream):
             for value in document if isinstance(document, list) else [document]:
-                yield _plain(value)
+                yield _document(_plain(value))
     except MarkedYAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
 

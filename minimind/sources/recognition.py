@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from minimind import lossless
+from minimind.lossless import MAX_LINE_BYTES
 from minimind.sources import dialogues, schemas
-from minimind.sources.formats import MAX_LINE_BYTES
 from minimind.sources.source import FetchError
 
 PEEKED = 100  # records that show which schema a file is in
@@ -102,7 +102,7 @@ def _lines(stream: IO[bytes]) -> Iterator[tuple[bytes, bool]]:
 def _recognised(line: bytes, data_set: str) -> schemas.Found | schemas.UnclearError | bytes | None:
     """What the record on the line is; the line itself if it holds none."""
     try:
-        record = lossless.loads(line.removeprefix(b"\xef\xbb\xbf"))
+        record = lossless.line(line)
     except ValueError:
         return line
     if not isinstance(record, dict):
@@ -128,7 +128,7 @@ def _check(path: Path, data_set: str, called: str) -> None:
             if seen == PEEKED:
                 break
     if seen:
-        record = lossless.loads(first.removeprefix(b"\xef\xbb\xbf"))
+        record = lossless.line(first)
         why = f"{unclear}. Their" if unclear else "their"
         fits = [name for name in schemas.DATA_SETS if isinstance(_recognised(first, name), schemas.Found)]
         raise FetchError(

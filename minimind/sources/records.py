@@ -22,8 +22,9 @@ from typing import IO, Any, Literal
 import pyarrow
 
 from minimind import lossless
+from minimind.lossless import MAX_LINE_BYTES
 from minimind.sources import formats, maps, texts
-from minimind.sources.formats import MAX_LINE_BYTES, PACKED, SUFFIXES
+from minimind.sources.formats import PACKED, SUFFIXES
 from minimind.sources.source import FetchError, Source
 from minimind.sources.texts import TEXTS
 
@@ -123,7 +124,6 @@ class RecordSource(Source):
                             continue
                     for value in formats.READERS[kind](records):
                         num_records += 1
-                        value = _document(value)
                         if isinstance(value, dict):
                             num_mapped += (mapped := mapping.apply(value)) is not None
                             value = value if mapped is None else mapped
@@ -267,17 +267,6 @@ def texts_stem(names: Mapping[Path, str]) -> str:
 def _holds_strings(path: Path) -> bool:
     with path.open("rb") as stream:
         return formats.begins_with_string(stream.read(1 << 16))
-
-
-def _document(value: object) -> object:
-    """A string among records is a document; what else is no object stays."""
-    text = value
-    if isinstance(value, bytes) and value.lstrip().startswith(b'"'):
-        try:
-            text = lossless.loads(value)
-        except ValueError:
-            return value
-    return {"text": text} if isinstance(text, str) else value
 
 
 def stem(name: str) -> str:

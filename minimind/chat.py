@@ -286,7 +286,7 @@ class Chat:
         if source is None:
             raise UserError(f"{path} has no chat_template, by which conversations are written")
         try:
-            tokenizer.load(folder)
+            tokenizer.check_markers(self.tokenizer, folder)
             self._template = Template(source)
         except sandbox.FAULTS as error:
             self.why_foreign = sandbox.describe(error)

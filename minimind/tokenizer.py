@@ -293,12 +293,19 @@ def load(folder: Path) -> Tokenizer:
     """The tokenizer in `folder`. Raises FileNotFoundError; UserError if it is none; ValueError if the markers have
     other ids than ours.
     """
-    path = folder / "tokenizer.json"
     tokenizer = read(folder)
+    check_markers(tokenizer, folder)
+    return tokenizer
+
+
+def check_markers(tokenizer: Tokenizer, folder: Path) -> None:
+    """Raise ValueError if the markers of the tokenizer, which was read in `folder`, have other ids than ours."""
     for number, token in enumerate(SPECIAL_TOKENS):
         if tokenizer.token_to_id(token) != number:
-            raise ValueError(f"{path}: {token} has id {tokenizer.token_to_id(token)}, expected {number}: train it anew")
-    return tokenizer
+            raise ValueError(
+                f"{folder / 'tokenizer.json'}: {token} has id {tokenizer.token_to_id(token)}, expected {number}: "
+                "train it anew"
+            )
 
 
 def plain(tokenizer: Tokenizer) -> Tokenizer:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from tokenizers import decoders
+from tokenizers import Tokenizer, decoders
 
 from minimind import checkpoint, files, hardware, tokenizer, verify
 from minimind.chat import NO_STOP, Chat
@@ -81,8 +81,7 @@ class Model:
         self.folder = _found(os.fspath(folder))
         runtime = Runtime(device=device, dtype=dtype, threads=threads, compile="off")
         self._device, self._dtype = hardware.setup(runtime)
-        self.decoder = self._load(self.folder, rope_scaling)
-        self._tokenizer = tokenizer.read(self.folder)
+        self.decoder, self._tokenizer = self._load(self.folder, rope_scaling)
         self._text_tokenizer = tokenizer.plain(self._tokenizer)
         self._chat: Chat | None = None
         self._begin, stop = [BOS], EOS
@@ -112,8 +111,9 @@ class Model:
             f"{config.vocab_size:,} tokens, {self.max_tokens:,} positions, {self._precision} on {self._device})"
         )
 
-    def _load(self, folder: Path, rope_scaling: RopeScaling | None) -> Decoder:
-        decoder, size = checkpoint.load(folder, self._dtype), num_ids(tokenizer.read(folder))
+    def _load(self, folder: Path, rope_scaling: RopeScaling | None) -> tuple[Decoder, Tokenizer]:
+        decoder, words = checkpoint.load(folder, self._dtype), tokenizer.read(folder)
+        size = num_ids(words)
         if size > decoder.config.vocab_size:
             raise UserError(
                 f"{folder / 'tokenizer.json'} has a token with id {size - 1}, and the model's embedding has "
@@ -122,7 +122,7 @@ class Model:
         decoder.cut_vocabulary(size)
         if rope_scaling is not None:
             decoder.rescale(rope_scaling)
-        return decoder.to(self._device).requires_grad_(False)
+        return decoder.to(self._device).requires_grad_(False), words
 
     def _draft(self, name: str, rope_scaling: RopeScaling | None) -> Decoder:
         folder = _found(name)
@@ -261,7 +261,7 @@ class Model:
     def _check_markers(self) -> None:
         """Raise UserError unless thoughts and calls have the markers of ours, by which a form holds them apart."""
         try:
-            tokenizer.load(self.folder)
+            tokenizer.check_markers(self._tokenizer, self.folder)
         except ValueError as error:
             raise UserError(
                 f"{self.folder} has other markers than MiniMind's, so neither tool_choice='required' nor a thought "

@@ -52,6 +52,7 @@ def write(root: Path, data: dict[str, list[Any]]) -> list[Path]:
             for entry in data.get(name, [])
         ]
         (root / name / "a.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+        files.write_manifest(root / name)
     return [root / name for name in (*DATA_SETS, "benchmark")]
 
 
@@ -284,6 +285,7 @@ def test_a_changed_rule_or_file_takes_nothing_up(tmp_path: Path, monkeypatch: py
     with pytest.raises(CleanError, match="2 of 2 "):
         stage(tmp_path, max_removed_share=0.1, min_characters=5000)
     (raw / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in ("Short.", "Or.", PROSE)))
+    files.write_manifest(raw)
     with pytest.raises(CleanError, match="2 of 3 "):
         stage(tmp_path, max_removed_share=0.1)
 
@@ -462,3 +464,36 @@ def test_a_conversation_that_shares_a_passage_goes_whole(tmp_path: Path) -> None
     shared = ITEM["messages"][0]["content"]  # type: ignore[index]
     run(tmp_path, {"sft": [talk(f"Tell me.\n\n{shared}", "Seven.")], "benchmark": [ITEM]})
     assert removed(tmp_path, "sft") == [(1, "contaminated")]
+
+
+@pytest.mark.parametrize("kind", ["part", "removed", "outcome"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_damaged_shard_of_an_interrupted_run_is_cleaned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str, damage: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "raw", {"pretrain": [{"text": "Short."}, {"text": PROSE}, {"text": PROSE.format(n=2)}]})
+    with pytest.raises(CleanError):
+        stage(tmp_path, max_removed_share=0.0)
+    (path,) = Path(".resume/clean/pretrain").rglob(f"*.{kind}")
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"#" + content[-8:])
+    stage(tmp_path, max_removed_share=0.5)
+    assert Path("data/clean/pretrain/a.jsonl").read_bytes().count(b"\n") == 2
+    assert ("is damaged: cleaning this shard again" in capsys.readouterr().err) == (
+        (kind, damage) != ("outcome", "gone")
+    )
+
+
+@pytest.mark.parametrize("name", [*DATA_SETS, "benchmark"])
+def test_a_letter_that_changed_after_fetch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "raw", {"pretrain": [{"text": PROSE}], "benchmark": [ITEM], name: [{"text": PROSE}]})
+    path = tmp_path / "raw" / name / "a.jsonl"
+    times = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"harbour", b"harbors"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(files.CorruptError, match=f"{name}/a.jsonl has other contents than its manifest says"):
+        stage(tmp_path)

@@ -68,6 +68,7 @@ def told(tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
         Path("clean", name).mkdir(parents=True)
         lines = [orjson.dumps(record) + b"\n" for record in world.generate(data_set, 60, 2)]
         Path("clean", name, f"0-{name}.jsonl").write_bytes(b"".join(lines))
+        files.write_manifest(Path("clean", name))
     told: Records = []
 
     def start(stage: str, params: object, *, inputs: dict[str, str]) -> Silent:
@@ -129,6 +130,7 @@ def test_a_control_that_was_not_trained_has_no_scores(told: Records) -> None:
 
 def test_without_a_benchmark_there_are_held_out_figures(told: Records) -> None:
     Path("benchmark/dev.jsonl").unlink()
+    files.write_manifest(Path("benchmark"))
     evaluate.main(Path("models/sft"), Path("benchmark"), *CLEAN, *outputs("first"))
     document = files.read_json(outputs("first")[0])
     assert document["families"] == {} and set(document["held_out"]) == {"pretrain", "sft"}

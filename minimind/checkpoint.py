@@ -243,11 +243,15 @@ def special_ids(tokenizer: Path) -> dict[str, int]:
     """`bos_token_id`, `eos_token_id` and `pad_token_id` of the tokenizer in this folder, as far as it has them."""
     names = read_config(tokenizer)
     known = read(tokenizer)
-    roles = {role: names[role] for role in ("bos_token", "eos_token", "pad_token") if names.get(role)}
-    for role, token in roles.items():
-        if not isinstance(token, str) or known.token_to_id(token) is None:
+    ids = {}
+    for role in ("bos_token", "eos_token", "pad_token"):
+        if not (token := names.get(role)):
+            continue
+        number = known.token_to_id(token) if isinstance(token, str) else None
+        if number is None:
             raise CheckpointError(
                 f"{tokenizer / 'tokenizer_config.json'}: {role} is {token!r}, which tokenizer.json has no "
                 "token for: correct it, or leave it out"
             )
-    return {f"{role}_id": known.token_to_id(token) for role, token in roles.items()}
+        ids[f"{role}_id"] = number
+    return ids

@@ -107,7 +107,7 @@ def take(cls: type[T], document: dict[str, Any], path: Path, preset: Path | None
     for name in names:
         if name not in document:
             raise ConfigError(f"{path}: the section `{name}` is missing{suggestion(name, document)}")
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     sections = {name: document[name] for name in names}
     if preset is not None:
         sections |= {
@@ -174,7 +174,7 @@ def parse(cls: type[T], value: object, path: Path, key: str = "") -> T:
             raise ConfigError(
                 f"{path}: `{_join(key, name)}` is not a known key{suggestion(name, fields)} (known: {known})"
             )
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     arguments = {}
     for name, field in fields.items():
         if name in value:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from urllib.request import urlopen
 
-from minimind import tracking
+from minimind import store
 from minimind.errors import UserError
 
 HOST = "127.0.0.1"
@@ -56,7 +56,7 @@ def describe(address: str) -> str:
     from mlflow import MlflowClient
 
     client = MlflowClient(address)
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name(store.EXPERIMENT)
     if experiment is None:
         return f"{address}: nothing has been recorded yet; `dvc repro` does, and `make ui` then says where to look"
     runs = client.search_runs([experiment.experiment_id], max_results=100)

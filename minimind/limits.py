@@ -60,7 +60,7 @@ def check(value: Any, section: str = "") -> None:
 
     `section` is where the dataclass stands in params.yaml.
     """
-    hints = _hints(type(value))
+    hints = _hints(type(value))  # type: ignore[arg-type]
     for field in fields(value):
         for number, limits in _limited(hints[field.name], getattr(value, field.name)):
             if not limits.admit(number):

@@ -28,7 +28,7 @@ from minimind.recipes.distill import DistillConfig
 from minimind.recipes.dpo import DpoConfig
 from minimind.recipes.sft import SftConfig
 from minimind.score import EvaluateConfig
-from minimind.sources import collection
+from minimind.sources import collection, recognition
 from minimind.sources.file import FileSource
 from minimind.sources.source import AbsentError, Source
 from minimind.teacher import TeacherConfig
@@ -186,7 +186,9 @@ def _check_records(source: Source, data_set: str) -> None:
                     raise UserError(str(error).replace(f"{folder}/", "")) from error
             return
         for path, lines in islice(source.heads(OWN, NUM_RECORDS), NUM_FILES):
-            (folder / "head.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+            head = folder / "head.jsonl"
+            head.write_bytes(b"".join(line + b"\n" for line in lines))
+            recognition.convert(head, data_set, str(path))
             faults = [fault for fault in _faults(folder) if lines[fault.line - 1].strip()]
             worst = next((fault for fault in faults if fault.reason and not fault.reason.startswith(LENIENT)), None)
             if worst is not None and all(fault.reason for fault in faults):

@@ -33,12 +33,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def bring(root: Path, *entries: collection.Entry) -> dict[str, bytes]:
-    """Fetch one data set of these entries; return its files, without the manifest."""
+def bring(root: Path, *entries: collection.Entry, data_set: str = "benchmark") -> dict[str, bytes]:
+    """Fetch a data set, of which nothing is looked into unless it is for training, from these entries; return its files, without the manifest."""
     with files.folder(root / "raw") as folder:
-        collection.fetch({"sft": entries}, folder, Path("data/own"))
-    manifest = files.verify_manifest(root / "raw" / "sft")
-    found = {path.name: path.read_bytes() for path in (root / "raw" / "sft").iterdir() if path.name != files.MANIFEST}
+        collection.fetch({data_set: entries}, folder, Path("data/own"))
+    manifest = files.verify_manifest(root / "raw" / data_set)
+    found = {
+        path.name: path.read_bytes() for path in (root / "raw" / data_set).iterdir() if path.name != files.MANIFEST
+    }
     assert set(manifest["files"]) == set(found)
     return found
 
@@ -46,11 +48,11 @@ def bring(root: Path, *entries: collection.Entry) -> dict[str, bytes]:
 def test_atlas_writes_what_the_generator_yields(root: Path) -> None:
     entry: collection.Entry = {"uri": "atlas:sft", "count": 20, "seed": 5}
     found = bring(root, entry)
-    assert list(found) == ["0-sft.jsonl"]
-    assert [json.loads(line) for line in found["0-sft.jsonl"].splitlines()] == list(world.generate("sft", 20, 5))
+    assert list(found) == ["sft.jsonl"]
+    assert [json.loads(line) for line in found["sft.jsonl"].splitlines()] == list(world.generate("sft", 20, 5))
     assert bring(root, entry) == found
     assert bring(root, {**entry, "seed": 6}) != found
-    with pytest.raises(FetchError, match="atlas:stf with count 20: .*sft"):
+    with pytest.raises(ConfigError, match="atlas:stf: there is no data set 'stf': use one of .*sft"):
         bring(root, {**entry, "uri": "atlas:stf"})
     assert not (root / ".downloads").exists()
 
@@ -61,9 +63,10 @@ def test_files_are_copied_under_numbered_or_given_names(root: Path) -> None:
         {"uri": "file:data/own/poems/*.jsonl"},
         {"uri": f"file:{root}/data/own/poems/one.jsonl"},
         {"uri": f"file://{root}/data/own/poems/one.jsonl", "name": "dev"},
+        data_set="pretrain",
     )
     assert found == dict.fromkeys(["0-one.jsonl", "0-two.jsonl", "1-one.jsonl", "dev.jsonl"], LINES)
-    entry = files.read_manifest(root / "raw" / "sft")["files"]["dev.jsonl"]
+    entry = files.read_manifest(root / "raw" / "pretrain")["files"]["dev.jsonl"]
     assert entry == {"sha256": hashlib.sha256(LINES).hexdigest(), "bytes": len(LINES), "lines": 2}
 
 
@@ -71,8 +74,8 @@ def test_a_last_line_without_an_end_counts(root: Path) -> None:
     (root / "data/own/poems/two.jsonl").write_bytes(LINES + b"{}")
     (root / "data/own/poems/one.jsonl").write_bytes(b"")
     bring(root, {"uri": "file:data/own/poems/*.jsonl"})
-    entries = files.read_manifest(root / "raw" / "sft")["files"]
-    assert {name: entry["lines"] for name, entry in entries.items()} == {"0-one.jsonl": 0, "0-two.jsonl": 3}
+    entries = files.read_manifest(root / "raw" / "benchmark")["files"]
+    assert {name: entry["lines"] for name, entry in entries.items()} == {"one.jsonl": 0, "two.jsonl": 3}
 
 
 def test_the_users_file_is_neither_linked_nor_changed(root: Path) -> None:
@@ -80,7 +83,7 @@ def test_the_users_file_is_neither_linked_nor_changed(root: Path) -> None:
     own = root / "data/own/poems/one.jsonl"
     bring(root, {"uri": "file:data/own/poems/one.jsonl"})
     assert os.stat(own).st_nlink == 1
-    (root / "raw/sft/0-one.jsonl").write_bytes(b"changed")
+    (root / "raw/benchmark/0-one.jsonl").write_bytes(b"changed")
     assert own.read_bytes() == LINES
 
 
@@ -92,12 +95,12 @@ def test_a_file_that_dvc_does_not_watch_must_be_pinned(root: Path) -> None:
         with pytest.raises(FetchError, match=f"DVC would not see .*data/own.*sha256: {digest}"):
             bring(root, {"uri": f"file:{place}/three.jsonl"})
     (root / "data/own/three.jsonl").symlink_to(root / "elsewhere/three.jsonl")  # DVC sees what it leads to
-    assert bring(root, {"uri": "file:data/own/three.jsonl"}) == {"0-three.jsonl": LINES}
-    assert bring(root, {**entry, "sha256": digest}) == {"0-three.jsonl": LINES}
+    assert bring(root, {"uri": "file:data/own/three.jsonl"}) == {"three.jsonl": LINES}
+    assert bring(root, {**entry, "sha256": digest}) == {"three.jsonl": LINES}
     (root / "elsewhere/three.jsonl").write_bytes(LINES * 2)
     with pytest.raises(FetchError, match=f"`sha256` says {digest}: .*else put the old file back"):
         bring(root, {**entry, "sha256": digest})
-    assert not (root / "raw").exists() or files.verify_manifest(root / "raw" / "sft")
+    assert not (root / "raw").exists() or files.verify_manifest(root / "raw" / "benchmark")
 
 
 @pytest.mark.parametrize(
@@ -132,12 +135,12 @@ def test_two_sources_may_not_share_a_name(root: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({}, r"`data.sft\[1\].uri` is None, expected one of atlas:…, file:…, hf:…"),
-        ({"uri": "ftp:x"}, r"`data.sft\[1\].uri` is 'ftp:x'"),
-        ({"uri": "atlas:sft", "count": 3}, r"`data.sft\[1\].seed` is missing"),
+        ({}, r"`data.benchmark\[1\].uri` is None, expected one of atlas:…, file:…, hf:…"),
+        ({"uri": "ftp:x"}, r"`data.benchmark\[1\].uri` is 'ftp:x'"),
+        ({"uri": "atlas:sft", "count": 3}, r"`data.benchmark\[1\].seed` is missing"),
         ({"uri": "atlas:sft", "cuont": 3}, "did you mean `count`"),
-        ({"uri": "atlas:sft", "count": "3", "seed": 1}, r"`data.sft\[1\].count` is '3' \(a string\)"),
-        ({"uri": "file:x", "count": 3}, r"`data.sft\[1\].count` is not a known key"),
+        ({"uri": "atlas:sft", "count": "3", "seed": 1}, r"`data.benchmark\[1\].count` is '3' \(a string\)"),
+        ({"uri": "file:x", "count": 3}, r"`data.benchmark\[1\].count` is not a known key"),
     ],
 )
 def test_options_are_checked_before_anything_is_fetched(root: Path, entry: collection.Entry, message: str) -> None:
@@ -146,8 +149,15 @@ def test_options_are_checked_before_anything_is_fetched(root: Path, entry: colle
 
 
 def test_the_stage_brings_every_data_set(root: Path) -> None:
-    sets = ("pretrain", "sft", "dpo", "prompts", "benchmark")
-    entries = "".join(f"  {name}: [{{uri: 'file:data/own/poems/*.jsonl'}}]\n" for name in sets)
+    asked = {"role": "user", "content": "a"}
+    chosen, rejected = ([asked, {"role": "assistant", "content": said}] for said in "bc")
+    sets: dict[str, dict[str, Any]] = {
+        "pretrain": {"text": "a"}, "sft": {"conversations": chosen}, "prompts": {"prompt": "a"},
+        "dpo": {"chosen": chosen, "rejected": rejected}, "benchmark": {},
+    }  # fmt: skip
+    for name, line in sets.items():
+        Path(f"data/own/{name}.jsonl").write_text(json.dumps(line))
+    entries = "".join(f"  {name}: [{{uri: 'file:data/own/{name}.jsonl'}}]\n" for name in sets)
     (root / "params.yaml").write_text(f"data:\n{entries}")
     fetch.main(Path("data/own"), Path("data/raw"))
     assert {path.name for path in Path("data/raw").iterdir()} == set(sets)
@@ -185,10 +195,10 @@ def pinned(remote: Any, name: str = "big.jsonl") -> collection.Entry:
 def test_a_broken_download_goes_on(root: Path, remote: Any, faults: list[Any], ranges: list[str | None]) -> None:
     content = remote.files["big.jsonl"]
     remote.faults["big.jsonl"] = list(faults)
-    assert bring(root, pinned(remote)) == {"0-big.jsonl": content}
+    assert bring(root, pinned(remote)) == {"big.jsonl": content}
     words = {"all": f"bytes={len(content)}-", "rest": f"bytes={len(content) - 1000}-"}
     assert remote.gets("big.jsonl") == [words.get(asked or "", asked) for asked in ranges]
-    noted = files.read_manifest(root / "raw/sft")["files"]["0-big.jsonl"]["source"]
+    noted = files.read_manifest(root / "raw/benchmark")["files"]["big.jsonl"]["source"]
     assert noted == {"uri": pinned(remote)["uri"], "file": "big.jsonl", "bytes": len(content),
                      "sha256": hashlib.sha256(content).hexdigest()}  # fmt: skip
 
@@ -201,7 +211,7 @@ def test_the_next_run_goes_on_where_one_gave_up_and_downloads_nothing_twice(root
     found = bring(root, entry(remote))
     assert remote.gets("big.jsonl")[-1] == "bytes=1000000-"
     asked = len(remote.gets("big.jsonl"))
-    assert bring(root, entry(remote)) == found == {"0-big.jsonl": remote.files["big.jsonl"]}
+    assert bring(root, entry(remote)) == found == {"big.jsonl": remote.files["big.jsonl"]}
     assert len(remote.gets("big.jsonl")) == asked
 
 
@@ -217,11 +227,11 @@ def untagged(remote: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_without_an_etag_only_what_a_digest_vouches_for_goes_on(root: Path, untagged: Any) -> None:
     content = untagged.files["big.jsonl"]
     untagged.faults["big.jsonl"] = [("cut", 1_000_000), ("cut", 1_500_000)]
-    assert bring(root, pinned(untagged)) == {"0-big.jsonl": content}
+    assert bring(root, pinned(untagged)) == {"big.jsonl": content}
     assert untagged.gets("big.jsonl") == [None, "bytes=1000000-", "bytes=2500000-"]
     untagged.files["other.jsonl"] = content
     untagged.faults["other.jsonl"] = [("cut", 1_000_000)]
-    assert bring(root, entry(untagged, "other.jsonl")) == {"0-other.jsonl": content}
+    assert bring(root, entry(untagged, "other.jsonl")) == {"other.jsonl": content}
     assert untagged.gets("other.jsonl") == [None, None]
 
 
@@ -236,7 +246,7 @@ def test_parts_of_different_files_are_told_by_the_digest_and_fetched_once_more(
     untagged.files["big.jsonl"] = old.replace(b"text", b"Text")[: int(length * len(old))]
     untagged.faults.clear()
     asked = len(untagged.gets("big.jsonl"))
-    assert bring(root, pinned(untagged)) == {"0-big.jsonl": untagged.files["big.jsonl"]}
+    assert bring(root, pinned(untagged)) == {"big.jsonl": untagged.files["big.jsonl"]}
     assert untagged.gets("big.jsonl")[asked:] == ["bytes=1000000-", None]
 
 
@@ -259,7 +269,7 @@ def test_a_busy_server_is_left_alone_for_as_long_as_it_says(
 
     monkeypatch.setattr(remote.RequestHandlerClass, "serve", timed)
     remote.faults["small.jsonl"] = [("status", (503, {"Retry-After": "1"}))]
-    assert bring(root, entry(remote, "small.jsonl")) == {"0-small.jsonl": LINES}
+    assert bring(root, entry(remote, "small.jsonl")) == {"small.jsonl": LINES}
     assert times[-1] - times[-2] >= 1.0
 
 
@@ -268,7 +278,7 @@ def test_a_part_of_what_has_changed_since_is_thrown_away(root: Path, remote: Any
     with pytest.raises(FetchError):
         bring(root, entry(remote))
     remote.files["big.jsonl"] = remote.files["big.jsonl"].replace(b"text", b"Text")
-    assert bring(root, entry(remote)) == {"0-big.jsonl": remote.files["big.jsonl"]}
+    assert bring(root, entry(remote)) == {"big.jsonl": remote.files["big.jsonl"]}
 
 
 @pytest.mark.parametrize(
@@ -306,7 +316,7 @@ def test_wrong_contents_are_refused_and_named(root: Path, remote: Any) -> None:
 
 def test_a_change_upstream_is_noticed(root: Path, remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bring(root, entry(remote, "small.jsonl"), pinned(remote))
-    data: collection.Data = {"sft": [entry(remote, "small.jsonl"), pinned(remote)]}
+    data: collection.Data = {"benchmark": [entry(remote, "small.jsonl"), pinned(remote)]}
     assert [line.split()[-1] for line in collection.verify(data, root / "raw")] == ["written", "told", "told"]
     remote.files["small.jsonl"] = LINES.replace(b"a", b"x")
     with pytest.raises(FetchError, match="small.jsonl: it has changed upstream since it was fetched: its ETag was"):
@@ -315,13 +325,13 @@ def test_a_change_upstream_is_noticed(root: Path, remote: Any, monkeypatch: pyte
         bring(root, entry(remote, "small.jsonl"))
     asked = len(remote.asked)
     old = {**entry(remote, "small.jsonl"), "sha256": hashlib.sha256(LINES).hexdigest()}
-    assert bring(root, old) == {"0-small.jsonl": LINES}, "what was downloaded is what is pinned now"
+    assert bring(root, old) == {"small.jsonl": LINES}, "what was downloaded is what is pinned now"
     assert len(remote.asked) == asked
     with pytest.raises(FetchError, match=r"`sha256` says .*: if this file is meant.*else delete \S+ and fetch again"):
         bring(root, pinned(remote, "small.jsonl"))
-    (root / "raw/sft/0-small.jsonl").chmod(0o644)
-    (root / "raw/sft/0-small.jsonl").write_bytes(LINES.replace(b"b", b"c"))
-    with pytest.raises(files.CorruptError, match="0-small.jsonl has other contents"):
+    (root / "raw/benchmark/small.jsonl").chmod(0o644)
+    (root / "raw/benchmark/small.jsonl").write_bytes(LINES.replace(b"b", b"c"))
+    with pytest.raises(files.CorruptError, match="small.jsonl has other contents"):
         list(collection.verify(data, root / "raw"))
 
 
@@ -331,7 +341,7 @@ def test_what_has_gone_upstream_can_be_pinned(root: Path, remote: Any) -> None:
     with pytest.raises(FetchError, match="404.*Contents of before are in .*: to keep them, pin them with `sha256: "):
         bring(root, entry(remote, "small.jsonl"))
     kept = {**entry(remote, "small.jsonl"), "sha256": hashlib.sha256(LINES).hexdigest()}
-    assert bring(root, kept) == {"0-small.jsonl": LINES}
+    assert bring(root, kept) == {"small.jsonl": LINES}
 
 
 def test_without_a_network_it_says_what_to_do_and_a_copied_file_is_taken(root: Path, remote: Any) -> None:
@@ -343,7 +353,7 @@ def test_without_a_network_it_says_what_to_do_and_a_copied_file_is_taken(root: P
     folder = Path(re.search(r"copy small.jsonl to (\S+)/", str(caught.value))[1])  # type: ignore[index]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "small.jsonl").write_bytes(LINES)
-    assert bring(root, nowhere) == {"0-small.jsonl": LINES}
+    assert bring(root, nowhere) == {"small.jsonl": LINES}
 
 
 def test_what_will_not_fit_is_not_begun(root: Path, remote: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,8 +381,8 @@ def test_what_is_brought_from_elsewhere_is_brought_by_one_process_at_a_time(root
 
 def test_the_command_downloads_ahead_and_verifies(root: Path, remote: Any, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "params.yaml").write_text(
-        "data:\n  pretrain: []\n  dpo: []\n  prompts: []\n  benchmark: []\n"
-        f"  sft: [{{uri: '{remote.address}/files/small.jsonl'}}]\n"
+        "data:\n  sft: []\n  dpo: []\n  prompts: []\n  benchmark: []\n"
+        f"  pretrain: [{{uri: '{remote.address}/files/small.jsonl'}}]\n"
     )
     assert cli.main(["fetch"]) == 0
     asked = len(remote.gets("small.jsonl"))

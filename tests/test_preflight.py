@@ -211,7 +211,21 @@ def test_records_of_another_schema_are_refused_with_what_they_have(document: Doc
     assert message.startswith(f"params.yaml: `data.{data_set}[0]`: ")
     assert "records.jsonl:1: " in message or "test.jsonl:1: " in message
     if data_set != "benchmark":
-        assert "none of the first 5 records can be used: its keys are frage, antwort; write a `map:`" in message
+        assert "keys are frage, antwort. Say beside the uri where what is wanted stands, such as `map: {" in message
+
+
+@pytest.mark.parametrize(
+    ("data_set", "record"),
+    [
+        ("sft", {"instruction": "Say hello.", "input": None, "output": "Hello."}),
+        ("dpo", {"prompt": [PAIRS[0]["chosen"][0]], "chosen": "A", "rejected": "B"}),
+        ("prompts", {"prompt": "What is a river?"}),
+    ],
+)
+def test_records_that_are_recognised_pass(document: Document, data_set: str, record: dict[str, Any]) -> None:
+    document = changed(document, ("pack", "mixture", "sft"), {})
+    entry = {"uri": write(f"{data_set}/records.jsonl", record), "name": "test"}
+    assert refusal(changed(document, ("data", data_set), [entry])) == ""
 
 
 def test_a_benchmark_is_read_to_its_end(document: Document) -> None:
@@ -243,7 +257,7 @@ def test_files_of_every_format_are_looked_into(document: Document) -> None:
         mapped = changed(document, ("data", "pretrain"), [{"uri": f"file:{path}", "map": {"text": "body"}}])
         assert refusal(mapped) == "", path
         message = refusal(changed(document, ("data", "pretrain"), [{"uri": f"file:{path}"}]))
-        assert f"{path}:1: wrong type: " in message and "its keys are body" in message
+        assert f"{path}:1: " in message and "keys are body" in message and "`map: {text: body}`" in message
 
 
 def test_a_file_may_be_absent_and_must_not_lie_anywhere(document: Document) -> None:

@@ -18,7 +18,7 @@ class Counts:
 
     lines: int = 0  # blank ones among them
     blank: int = 0
-    num_bytes: int = 0
+    num_bytes: int = 0  # of the lines that are not blank
     unreadable: int = 0
     kept: int = 0  # lines, unreadable ones among them
     kept_bytes: int = 0

@@ -137,7 +137,6 @@ class Cleaner:
                 outcome.lines += 1
                 if lossless.is_blank(line) and len(line) == size:
                     outcome.blank += 1
-                    outcome.num_bytes += size
                     continue
                 record = Record.of(line, shard.data_set) if size <= corpus.MAX_LINE_BYTES else None
                 key = None

@@ -51,6 +51,9 @@ in data/clean/removed/.</p>
 {% for edit, number in funnel.edits.items() %}
 <p>{{ number | count }} {{ edit }}: <small>{{ edits[edit] }}</small></p>
 {% endfor %}
+{% if funnel.blank %}
+<p>{{ funnel.blank | count }} blank lines left out</p>
+{% endif %}
 {% if funnel.unreadable %}
 <p>{{ funnel.unreadable | count }} unreadable, left to the quarantine of pack</p>
 {% endif %}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from minimind import config, files, process
 from minimind.progress import Progress
-from minimind.sources import downloads, transfer
+from minimind.sources import downloads, recognition, schemas, transfer
 from minimind.sources.atlas import AtlasSource
 from minimind.sources.file import FileSource
 from minimind.sources.hf import HubSource
@@ -14,6 +14,7 @@ from minimind.sources.http import HttpSource
 from minimind.sources.modelscope import ModelScopeSource
 from minimind.sources.npm import NpmSource
 from minimind.sources.poetry import PoetrySource
+from minimind.sources.records import RecordSource
 from minimind.sources.remote import RemoteSource
 from minimind.sources.s3 import S3Source
 from minimind.sources.source import FetchError, Source
@@ -88,8 +89,8 @@ def fetch(data: Data, folder: Path, watched: Path) -> None:
 
     A source's file is called `<name>.jsonl` where the entry has a name, else `<n>-<its own name>`, n being the
     number of the source in its data set; files of the benchmark, which are splits, keep their own names. The manifest
-    holds sha256, bytes and lines of each file, and where it came from. Raises config.ConfigError before anything is
-    fetched, and FetchError.
+    holds sha256, bytes and lines of each file, where it came from, and in which schemas its records were if not in
+    ours. Raises config.ConfigError before anything is fetched, and FetchError.
     """
     sources = _parse(data)
     _download(sources, folder)
@@ -100,7 +101,11 @@ def fetch(data: Data, folder: Path, watched: Path) -> None:
             details: dict[str, dict[str, object]] = {}
             for number, source in enumerate(bar.over(members)):
                 for path, written in _fetch_one(source, number, data_set, watched).items():
-                    details[path.name] = {"lines": _num_lines(path), **source.details(written)}
+                    known = name in schemas.DATA_SETS and isinstance(source, RecordSource)
+                    schema = recognition.convert(path, name, f"{source.uri}: {path.name}") if known else {}
+                    if schema:
+                        print(f"{name}: {path.name}: {recognition.told(schema)}", flush=True)
+                    details[path.name] = {"lines": _num_lines(path), **source.details(written), **schema}
                     if noted := source.noted():
                         details[path.name]["source"] = noted
             # One manifest a data set, so that a stage that reads one does not depend on the others.

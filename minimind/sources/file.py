@@ -48,7 +48,9 @@ class FileSource(RecordSource):
     def _matches(self) -> list[Path]:
         # file:///a/b is the long spelling of file:/a/b.
         pattern = self.place.removeprefix("//") if self.place.startswith("///") else self.place
-        paths = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+        # A name that exists is meant, even if it could be read as a pattern: part[1].jsonl.
+        names = [pattern] if Path(pattern).is_file() else sorted(glob.glob(pattern, recursive=True))
+        paths = [Path(name) for name in names]
         paths = [path for path in paths if path.is_file()]
         if not paths:
             raise AbsentError(

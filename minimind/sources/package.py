@@ -58,7 +58,8 @@ class PackageSource(RecordSource):
         root = self.package()
         paths: dict[Path, str] = {}
         for pattern in self.files:
-            found = sorted(path for path in root.glob(pattern) if path.is_file())
+            named = [root / pattern] if (root / pattern).is_file() else root.glob(pattern)
+            found = sorted(path for path in named if path.is_file())
             if not found:
                 raise FetchError(f"{self.uri}: no file of the package matches `{pattern}`; look into {root}")
             paths |= {path: path.relative_to(root).as_posix() for path in found}

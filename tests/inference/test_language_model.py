@@ -191,7 +191,7 @@ def test_a_model_with_a_tokenizer_of_its_own_takes_plain_text(bos: str | None, t
             model.score("", ["The"])
 
     for ask in (model.predict, model.reply, model.stream):
-        with pytest.raises(UserError, match=r"theirs holds no conversations here: .*`complete` and `score` take plain"):
+        with pytest.raises(UserError, match=r"theirs holds no conversations: .*`complete` and `score` take plain"):
             ask("Hi")
     described = files.read_json(folder / "tokenizer.json") | {"decoder": {"type": "Fuse"}}
     files.write_json(folder / "tokenizer.json", described)

@@ -24,7 +24,7 @@ def _working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_files_of_packages_become_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data: collection.Data = {
-        "pretrain": [
+        "benchmark": [
             {"uri": f"npm:{NPM}", "integrity": INTEGRITY, "files": ["db.json"], "map": {"text": "text/csv.source"}},
             {"uri": f"pypi:{PYPI}", "files": ["**/draft7/*.json", "**/draft4/*.json"], "name": "schemas"},
         ]
@@ -36,12 +36,12 @@ def test_files_of_packages_become_records(tmp_path: Path, monkeypatch: pytest.Mo
     for folder in ("raw", "again"):
         (tmp_path / folder).mkdir()
         collection.fetch(data, tmp_path / folder, tmp_path)
-    manifest = files.verify_manifest(tmp_path / "raw/pretrain")
-    assert manifest == files.verify_manifest(tmp_path / "again/pretrain")
-    assert (tmp_path / "raw/pretrain/0-db.jsonl").read_bytes() == b'{"text":"iana"}\n'
-    records = [json.loads(line) for line in (tmp_path / "raw/pretrain/schemas.jsonl").read_bytes().splitlines()]
+    manifest = files.verify_manifest(tmp_path / "raw/benchmark")
+    assert manifest == files.verify_manifest(tmp_path / "again/benchmark")
+    assert (tmp_path / "raw/benchmark/db.jsonl").read_bytes() == b'{"text":"iana"}\n'
+    records = [json.loads(line) for line in (tmp_path / "raw/benchmark/schemas.jsonl").read_bytes().splitlines()]
     assert [record["$schema"][-16:] for record in records] == ["draft-07/schema#", "draft-04/schema#"]
-    assert manifest["files"]["0-db.jsonl"]["source"]["file"] == "mime-db-1.52.0.tgz"
+    assert manifest["files"]["db.jsonl"]["source"]["file"] == "mime-db-1.52.0.tgz"
     assert [line.partition(": ")[2] for line in collection.verify(data, tmp_path / "raw")] == [
         "2 files are as they were written",
         f"npm:{NPM} has not changed, as far as can be told",
@@ -55,7 +55,7 @@ def test_files_of_packages_become_records(tmp_path: Path, monkeypatch: pytest.Mo
     shutil.rmtree(archive.parent)
     archive.parent.mkdir()
     shutil.move(tmp_path / archive.name, archive)  # as somebody might copy it
-    unpinned: collection.Data = {"pretrain": [{"uri": f"npm:{NPM}", "files": ["db.json"]}]}
+    unpinned: collection.Data = {"benchmark": [{"uri": f"npm:{NPM}", "files": ["db.json"]}]}
     with pytest.raises(FetchError, match=rf"the SHA-256 of its archive was .*, now .*delete \S+/{archive.parent.name}"):
         list(collection.verify(unpinned, tmp_path / "raw"))
 

@@ -25,7 +25,7 @@ def ship(source: npm.NpmSource, text: str) -> None:
 
 def test_the_package_is_noted_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    source = npm.NpmSource(uri="npm:poems@1.0.0", files=[])
+    source = npm.NpmSource(uri="npm:poems@1.0.0", files=["*"])
     monkeypatch.setattr(poetry, "_SHIPPED", source)
     monkeypatch.setattr(poetry, "poems", lambda: (source.package() / "poem.txt").read_text(encoding="utf-8"))
     monkeypatch.setattr(poetry.library, "generate", lambda poems, name, count, seed: [{"text": poems}])

@@ -2,7 +2,11 @@
 
 import gzip
 import json
+import subprocess
+import sys
 import zipfile
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +14,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from minimind.corpus import Pair, parse_dialogue, parse_pair
+from minimind.corpus import Pair, parse_pair
 from minimind.sources.file import FileSource
 from minimind.sources.records import RecordSource
 from minimind.sources.source import FetchError
 
 RECORDS = [{"text": 'one\n"two"', "n": 1}, {"text": "法国 \U0001f600", "n": 2}]
+ROOT = Path(__file__).parents[2]
 CONVERSATION = [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Yes."}]
 
 
@@ -32,19 +37,29 @@ def convert(folder: Path, name: str, content: bytes, **options: Any) -> list[Any
     return [json.loads(line) for line in written.read_bytes().splitlines()]
 
 
+def written(table: pyarrow.Table, format: str) -> bytes:
+    """The table as a file of parquet, or of Arrow's stream or file format."""
+    sink = pyarrow.BufferOutputStream()
+    if format == "parquet":
+        pyarrow.parquet.write_table(table, sink)
+    else:
+        new = pyarrow.ipc.new_stream if format == "arrow" else pyarrow.ipc.new_file
+        with new(sink, table.schema) as writer:
+            writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
 def packed(format: str) -> bytes:
     lines = b"".join(json.dumps(record).encode() + b"\n" for record in RECORDS)
     if format == "csv":
         return ('\ufefftext,n\r\n"one\n""two""",1\r\n法国 \U0001f600,2\r\n').encode()
-    if format == "parquet":
-        sink = pyarrow.BufferOutputStream()
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(RECORDS), sink)
-        return sink.getvalue().to_pybytes()
+    if format in ("parquet", "arrow"):
+        return written(pyarrow.Table.from_pylist(RECORDS), format)
     return json.dumps(RECORDS, indent=1).encode() if format == "json" else lines
 
 
 @pytest.mark.parametrize("packing", ["", ".gz", ".zst", ".zip"])
-@pytest.mark.parametrize("format", ["jsonl", "json", "csv", "parquet"])
+@pytest.mark.parametrize("format", ["jsonl", "json", "csv", "parquet", "arrow"])
 def test_every_format_is_read_in_every_packing(tmp_path: Path, format: str, packing: str) -> None:
     content = packed(format)
     if packing == ".gz":
@@ -127,13 +142,122 @@ def test_a_map_makes_our_schema(tmp_path: Path, map: dict[str, str], record: Any
         assert isinstance(parse_pair(wanted), Pair)
 
 
-def test_the_csv_files_of_minimind_v1_need_no_map(tmp_path: Path) -> None:
-    rows = 'history,q,a\r\n[],Hi?,Yes.\r\n"[[\'Who?\', ""It\'s me.""]]",Hi?,Yes.\r\n'
-    first, second = convert(tmp_path, "sft_data_multi.csv", rows.encode())
-    assert first == {"conversations": CONVERSATION}
-    past = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "It's me."}]
-    assert second == {"conversations": [*past, *CONVERSATION]}
-    assert parse_dialogue(second).conversation.messages == [*past, *CONVERSATION]
+ODD = {
+    "moment": pyarrow.array([1, None], pyarrow.timestamp("ns")),
+    "far": pyarrow.array([2**62, 1], pyarrow.timestamp("s")),
+    "span": pyarrow.array([1, 2], pyarrow.duration("ns")), "price": [Decimal("1.10"), None],
+    "bytes": [b"\xff\xfe", b"ok"], "nan": [float("nan"), float("inf")], "day": [date(2020, 1, 2)] * 2,
+    "nested": [{"when": datetime(2020, 1, 1), "d": Decimal("2.50"), "b": b"\xfe", "l": [float("nan")]}] * 2,
+    "huge": [Decimal("12345678901234567890123")] * 2, "category": pyarrow.array(["x", "y"]).dictionary_encode(),
+    "moments": pyarrow.array([[2**62], [1]], pyarrow.list_(pyarrow.timestamp("s"))), "none": pyarrow.nulls(2),
+    "interval": pyarrow.array([(1, 2, 3), None], pyarrow.month_day_nano_interval()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("format", ["parquet", "arrow", "feather"])
+@pytest.mark.parametrize("map", [{}, {"text": "text"}])
+def test_columns_that_nobody_uses_do_no_harm(tmp_path: Path, format: str, map: dict[str, str]) -> None:
+    table = pyarrow.table({"text": ["a", "b"], **ODD})
+    if format == "parquet":
+        table = table.drop(["far", "moments", "interval"])  # parquet has no place for these
+    content = written(table, format)
+    records = convert(tmp_path, "data", content, map=map, format="parquet" if format == "parquet" else "arrow")
+    assert [record["text"] for record in records] == ["a", "b"]
+    if not map:
+        assert records[0]["moment"].startswith("1970-01-01 00:00:00.000000001")
+        assert records[0]["day"] == "2020-01-02" and records[1]["bytes"] == "ok" and "bytes" not in records[0]
+        line = (tmp_path / "out/data.jsonl").read_bytes().splitlines()[0]
+        assert b'"price":1.10' in line and b'"huge":12345678901234567890123,' in line and b'"d":2.50' in line
+
+
+@pytest.mark.parametrize("literal", ["NaN", "-Infinity", "1e999", "12345678901234567890123456", "1.10", '"\\ud83d"'])
+@pytest.mark.parametrize("name", ["data.json", "data.jsonl", "data.jsonl.gz"])
+@pytest.mark.parametrize("map", [{}, {"text": "text"}])
+def test_odd_values_beside_the_text_stop_nothing(tmp_path: Path, name: str, literal: str, map: dict[str, str]) -> None:
+    """And half a surrogate pair is left to the quarantine, whatever the format."""
+    lines = [b'{"text":"a"}', b'{"text":"b","x":%s}' % literal.encode(), b'{"text":"c"}']
+    content = b"[" + b",\n".join(lines) + b"]" if name == "data.json" else b"\n".join(lines) + b"\n"
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    FileSource(uri="file:x", map=map).write({tmp_path / name: name}, out)
+    written = (out / "data.jsonl").read_bytes().splitlines()
+    kept = b'{"text":"b"}' if map and "ud83d" not in literal else lines[1]
+    assert written == [lines[0], kept, lines[2]]
+
+
+@pytest.mark.parametrize("name", ["data.json", "data.jsonl", "data.csv"])
+def test_numbers_in_a_map_stay_to_the_digit(tmp_path: Path, name: str) -> None:
+    record = b'{"id": 12345678901234567890123, "price": 1.10, "e": 1E-7, "list": [1.0, {"a": null}]}'
+    content = b'id,price,e,list\n12345678901234567890123,1.10,1E-7,"[1.0, {""a"": null}]"\n'
+    map = {"text": "{id} costs {price}, {e} {list}"}
+    [made] = convert(tmp_path, name, content if name == "data.csv" else record, map=map)
+    assert made == {"text": '12345678901234567890123 costs 1.10, 1E-7 [1.0, {"a": null}]'}
+
+
+def test_a_map_fits_what_a_table_lacks_in_some_rows_and_a_slip_in_it_is_named(tmp_path: Path) -> None:
+    table = pyarrow.table({"title": [None, "t"], "body": ["a", "b"], "none": pyarrow.nulls(2)})
+    (tmp_path / "one").mkdir()
+    records = convert(
+        tmp_path / "one", "data.parquet", written(table, "parquet"), map={"text": "{title}\n{body}{none}"}
+    )
+    assert records == [{"text": "a"}, {"text": "t\nb"}]
+    with pytest.raises(FetchError, match="`map` names `titel`, which no record has; the first has title, body, none"):
+        convert(tmp_path, "data.parquet", written(table, "parquet"), map={"text": "{titel}\n{body}"})
+
+
+def test_the_map_of_roles_alone_is_of_conversations(tmp_path: Path) -> None:
+    said = {"conversations": [{"who": "human", "what": "Hi?"}, {"who": "gpt", "what": "Yes."}]}
+    records = convert(tmp_path, "data.jsonl", json.dumps(said).encode(), map={"role": "who", "content": "what"})
+    assert records == [{"conversations": CONVERSATION}]
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from minimind.sources import recognition
+from minimind.sources.file import FileSource
+from minimind.sources.source import FetchError
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+for path in map(Path, sys.argv[1:]):
+    out = path.with_suffix(".out")
+    out.mkdir()
+    try:
+        FileSource(uri="file:x").write({path: path.name}, out)
+        for file in out.iterdir():
+            if noted := recognition.convert(file, "sft", "file:x"):
+                print(recognition.told(noted))
+    except FetchError as error:
+        print(error)
+    print(path.name, "ended")
+"""
+
+
+def test_depth_takes_no_memory(tmp_path: Path) -> None:
+    v1, cut_off, one = b"history,q,a\n%s,a,b\n[],a,b\n", "ends in the middle", "1 MiniMind V1, 1 not recognised"
+    cases = {
+        "open.json": (b"[" * 100_000, cut_off),
+        "object.json": (b'{"a":' * 100_000, cut_off),
+        "wrapped.json": (b'{"data": [{"a":' + b"[" * 100_000, cut_off),
+        "closed.json": (b'[{"conversations": ' + b"[" * 20_000 + b"]" * 20_000 + b"}]", ""),
+        "minus.csv": (v1 % (b"-" * 100_000), one),
+        "bracket.csv": (v1 % (b"[" * 100_000), one),
+        "not.csv": (v1 % (b"not " * 50_000), one),
+        "cell.csv": (
+            b"messages\n" + b"[{" * 100_000 + b"\n\"[{'role': 'user', 'content': 'a'}]\"\n",
+            "messages in text",
+        ),
+        "line.jsonl": (b'{"x":' * 100_000 + b'\n{"conversations": []}\n', ""),
+    }
+    for name, (content, _) in cases.items():
+        (tmp_path / name).write_bytes(content)
+    command = [sys.executable, "-c", LIMITED, *(str(tmp_path / name) for name in cases)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=120)
+    rest = done.stdout
+    for name, (_, says) in cases.items():
+        told, ended, rest = rest.partition(f"{name} ended\n")
+        assert ended, done.stderr
+        assert says in told
 
 
 @pytest.mark.parametrize(
@@ -142,8 +266,10 @@ def test_the_csv_files_of_minimind_v1_need_no_map(tmp_path: Path) -> None:
         ("data.json", b'[{"text": 1}, {"text"', {}, r"data.json can't be read as json after 1 records"),
         ("data.csv", b"text,n\na,1\nb\n", {}, "after 1 records: line 3 has other columns"),
         ("data.parquet", b"PAR1", {}, "can't be read as parquet"),
-        ("data.json", b'[{"text": 99999999999999999999999}]', {}, "can't be read as json"),
-        ("data.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-9], {}, "can't be read as jsonl"),
+        ("data.json", b'[{"text": 1} {"text": 2}]', {}, "after 1 records: expected ,"),
+        ("data.json", b'{"text": 1} {"text": 2} x', {}, "after 2 records: .*say `format: jsonl`"),
+        ("data.arrow", b"ARROW1", {}, "can't be read as arrow"),
+        ("data.jsonl.gz", gzip.compress(b"{}\n" * 99, mtime=0)[:-9], {}, "can't be read as jsonl"),
         ("data.jsonl.zip", b"PK", {}, "can't be read as jsonl"),
         (
             "data.jsonl",

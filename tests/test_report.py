@@ -77,6 +77,7 @@ def write(root: Path, checkpoints: Mapping[str, Answers], split: str = "dev") ->
         folder.mkdir(parents=True, exist_ok=True)
     items = [item(family, i) for family in ("know", "tool") for i in range(N)]
     (benchmark / "1-dev.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in items), encoding="utf-8")
+    files.write_manifest(benchmark)
     for checkpoint, families in checkpoints.items():
         scores, records = {}, []
         for family, right in families.items():
@@ -113,6 +114,7 @@ def write(root: Path, checkpoints: Mapping[str, Answers], split: str = "dev") ->
     packed |= {"train": split_statistics, "validation": split_statistics | {"documents": 98}}
     packed["documents_up_to_length"] = {"train": {"16": 4000, "32": 567}, "validation": {"16": 98}}
     files.write_json(root / "packed" / "pretrain" / "statistics.json", packed)
+    files.write_manifest(root / "packed" / "pretrain")
     return arguments(root)
 
 

@@ -20,20 +20,11 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Source:
-    """Rows that make up `share` of every batch; `extras` are arrays (N, …) aligned with the rows.
-
-    Raises UserError if there are no rows.
-    """
+    """Rows that make up `share` of every batch; `extras` are arrays (N, …) aligned with the rows."""
 
     rows: Rows
     share: float = 1.0
     extras: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if len(self.rows) == 0:
-            raise UserError(
-                "a source of batches has no rows: bring more data, or raise validation_share if it is for validation"
-            )
 
 
 def collate(source: Source, indices: NDArray[np.int64]) -> Batch:
@@ -53,10 +44,12 @@ class Batches:
 
     Each source is shuffled anew every time it has been used up, with a seed of its own; nothing is drawn twice
     before everything has been drawn once. Shares hold exactly over the run, not only on average.
-    Raises ValueError if the shares don't add up to 1.
+    Raises ValueError if the shares don't add up to 1, UserError if a source has no rows.
     """
 
     def __init__(self, sources: Sequence[Source], batch_size: int, seed: int):
+        if any(len(source.rows) == 0 for source in sources):
+            raise UserError("a source of batches has no rows: bring more data")
         if abs(sum(s.share for s in sources) - 1) > 1e-9:
             raise ValueError(f"the sources' shares add up to {sum(s.share for s in sources)}, not to 1")
         if any(s.share <= 0 for s in sources):

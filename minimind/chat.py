@@ -42,11 +42,15 @@ class ConversationError(ValueError):
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages and tools as the template reads them: JSON strings parsed, unknown keys gone."""
+    """Messages and tools as the template reads them: JSON strings parsed, unknown keys gone.
+
+    unlearned: which answers, counted from 0, are context only.
+    """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None
     enable_thinking: bool | None = None
+    unlearned: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, messages: object, tools: object = None, enable_thinking: bool | None = None) -> "Conversation":
@@ -89,7 +93,7 @@ def _message(message: object) -> dict[str, Any]:
         content = forms.joined(message.get("content"))
     except ValueError as error:
         raise ConversationError(str(error)) from None
-    if content is None and calls:
+    if content is None and role == "assistant":
         content = ""
     reasoning = (message.get("reasoning_content") or "") if role == "assistant" else ""
     for name, text in (("content", content), ("reasoning_content", reasoning)):
@@ -232,7 +236,10 @@ class Template:
             raise ValueError("the chat template writes its markers from expressions: write them as the template's text")
 
     def segments(self, conversation: Conversation, add_generation_prompt: bool = False) -> list[Segment]:
-        """The rendered conversation in pieces, none empty. Text is cut at markers and where learning starts or ends."""
+        """The rendered conversation in pieces, none empty. Text is cut at markers and where learning starts or ends.
+
+        Raises UserError if some answers are not to be learned and the template does not mark each of them.
+        """
         values: list[str] = []
         try:
             skeleton = self.template.render(
@@ -246,6 +253,7 @@ class Template:
             raise ConversationError(f"the chat template can't write it: {sandbox.describe(error)}") from error
         segments: list[Segment] = []
         learn, text = False, ""
+        answer = -1  # the one that was begun last
         for piece in [*CUT.split(skeleton), LEARN_END]:
             special = piece in SPECIAL_TOKENS
             if piece.startswith(VALUE_START):
@@ -256,10 +264,17 @@ class Template:
                 if special:
                     segments.append(Segment(piece, True, learn))
                 else:
-                    learn = piece == LEARN_START
+                    answer += piece == LEARN_START
+                    learn = piece == LEARN_START and answer not in conversation.unlearned
                 text = ""
             else:
                 text += piece
+        answers = sum(message["role"] == "assistant" for message in conversation.messages)
+        if conversation.unlearned and answer + 1 != answers:
+            raise UserError(
+                f"the chat template has {answer + 1} {{% generation %}} blocks for {answers} answers, so that none of "
+                "them can be left out of what is learned: take the pipeline's own template"
+            )
         return segments
 
 

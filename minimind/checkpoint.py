@@ -33,6 +33,8 @@ from minimind.model import Decoder, ModelConfig, Stack
 from minimind.tokenizer import read, read_config
 
 WEIGHTS = "model.safetensors"
+DISABLED = "disabled.json"
+"""In the folder of a stage that was left out: {"reason"}."""
 TOKENIZER, TOKENIZER_CONFIG = TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 INPUT_NAMES = ("input_ids", "attention_mask")  # without them transformers 4 adds token_type_ids, which fail
 MAX_TABLE = 1 << 29  # numbers in the tables of rotary positions: 2 GiB of them
@@ -71,6 +73,26 @@ def save(
             more(partial)
         files.write_manifest(partial, {"model": dataclasses.asdict(model.config), "lineage": lineage})
         files.write_text(partial / "README.md", card.write("model", model.num_parameters(), lineage))
+
+
+def pass_on(parent: Path, folder: Path, lineage: Mapping[str, object], reason: str) -> None:
+    """Write the checkpoint `parent` to `folder` once more, for a stage that has nothing to train on.
+
+    DISABLED in `folder` says why. What LoRA added to the parent stays behind, since it is no change of this stage.
+    """
+    manifest = files.verify_manifest(parent)
+    with files.folder(folder) as partial:
+        for name in manifest["files"]:
+            if "/" not in name and name != DISABLED:
+                shutil.copyfile(parent / name, partial / name)
+        files.write_json(partial / DISABLED, {"reason": reason})
+        files.write_manifest(partial, {"model": manifest["model"], "lineage": lineage})
+
+
+def disabled(folder: Path) -> str:
+    """Why the stage that wrote `folder` did not do its work; empty if it did."""
+    path = folder / DISABLED
+    return str(files.read_json(path)["reason"]) if path.exists() else ""
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:

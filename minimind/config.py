@@ -238,9 +238,13 @@ def _convert(hint: Any, value: object, path: Path, key: str, expected: str = "")
     if dataclasses.is_dataclass(hint):
         return parse(hint, value, path, key)  # type: ignore[arg-type]
     if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
         alternatives = [argument for argument in arguments if argument is not type(None)]
-        assert len(alternatives) == 1, f"{key}: only `X | None` is supported, not {hint}"
-        return None if value is None else _convert(alternatives[0], value, path, key, expected)
+        if set(alternatives) == {int, float} and type(value) is int:
+            return value  # 20 steps and a share of 0.2 are different things
+        assert len(alternatives) == 1 or set(alternatives) == {int, float}, f"{key}: {hint} is not supported"
+        return _convert(alternatives[-1], value, path, key, expected)
     if origin is Literal:
         # Compared with their types, because True == 1 in Python.
         if any(type(value) is type(choice) and value == choice for choice in arguments):

@@ -9,13 +9,13 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from minimind import lossless
+from minimind import answers, lossless
 from minimind.chat import Conversation, ConversationError, Template
 
 SHARD_BYTES = 1 << 22  # of a file, worked on at once; a change moves documents to other rows
@@ -60,9 +60,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A conversation whose answers are to be learned."""
+    """A conversation whose answers are to be learned. `noted` names what was done with answers, once for each."""
 
     conversation: Conversation
+    noted: tuple[str, ...] = ()
 
     @property
     def content(self) -> str:
@@ -75,6 +76,7 @@ class Pair:
 
     chosen: Conversation
     rejected: Conversation
+    noted: tuple[str, ...] = ()
 
     @property
     def content(self) -> str:
@@ -96,20 +98,33 @@ def parse_text(record: dict[str, Any]) -> Text:
 
 
 def parse_dialogue(record: dict[str, Any]) -> Dialogue:
-    """{"conversations": [message, …]}. Raises LineError."""
-    return Dialogue(_conversation(record, "conversations"))
+    """{"conversations": [message, …]}. Raises LineError.
+
+    Answers that say nothing, or whose message says `weight: 0`, `train: false` or `loss: false`, are context only.
+    """
+    conversation, reasons, noted = _conversation(record, "conversations")
+    if all(reasons):
+        raise LineError("nothing to learn", "`conversations`: every answer is empty or has weight 0")
+    unlearned = frozenset(number for number, reason in enumerate(reasons) if reason)
+    return Dialogue(replace(conversation, unlearned=unlearned), (*filter(None, reasons), *noted))
 
 
 def parse_pair(record: dict[str, Any]) -> Pair:
     """{"chosen": [message, …], "rejected": [message, …]}, equal up to the last answer. Raises LineError."""
-    chosen, rejected = _conversation(record, "chosen"), _conversation(record, "rejected")
+    (chosen, chosen_reasons, noted), (rejected, rejected_reasons, others) = (
+        _conversation(record, key) for key in ("chosen", "rejected")
+    )
     if any(conversation.messages[-1]["role"] != "assistant" for conversation in (chosen, rejected)):
         raise LineError("nothing to learn", "a pair must end with the assistant's answers")
     if (chosen.messages[:-1], chosen.tools) != (rejected.messages[:-1], rejected.tools):
         raise LineError("prompts differ", "chosen and rejected must be equal up to the last answer")
     if chosen == rejected:
         raise LineError("nothing to learn", "chosen and rejected are the same")
-    return Pair(chosen, rejected)
+    if answers.SWITCHED_OFF in (chosen_reasons[-1], rejected_reasons[-1]):
+        raise LineError("nothing to learn", "an answer of the pair has weight 0")
+    if chosen_reasons[-1]:
+        raise LineError("empty", "the chosen answer says nothing")
+    return Pair(chosen, rejected, (*noted, *others))
 
 
 PARSERS: dict[str, Callable[[dict[str, Any]], Document]] = {
@@ -248,17 +263,30 @@ def _mended(line: bytes) -> object:
         raise LineError("not JSON", str(error)) from None
 
 
-def _conversation(record: dict[str, Any], key: str) -> Conversation:
+def _conversation(record: dict[str, Any], key: str) -> tuple[Conversation, list[str], list[str]]:
+    """The conversation; for each answer why it is not learned, or nothing; what else was noted of answers."""
+    messages, converted = answers.one_notation(record.get(key))
     try:
-        conversation = Conversation.of(record.get(key), record.get("tools"))
+        conversation = Conversation.of(messages, record.get("tools"))
     except ConversationError as error:
         raise LineError("wrong type", f"`{key}`: {error}") from None
-    answers = [message for message in conversation.messages if message["role"] == "assistant"]
-    if not answers:
+    assert isinstance(messages, list)
+    reasons, silent = [], True
+    for number, (message, raw) in enumerate(zip(conversation.messages, messages, strict=True), 1):
+        if message["role"] == "assistant":
+            try:
+                off = answers.switched_off(raw)
+            except ValueError as error:
+                raise LineError("wrong type", f"`{key}`: message {number}: {error}") from None
+            empty = answers.says_nothing(message)
+            silent &= empty
+            reasons.append(answers.SWITCHED_OFF if off else answers.EMPTY if empty else "")
+    if not reasons:
         raise LineError("nothing to learn", f"`{key}` holds no answer of the assistant")
-    if not any(message["content"].strip() or len(message) > 2 for message in answers):
+    if silent:
         raise LineError("empty", f"`{key}`: every answer is empty")
-    return conversation
+    left = answers.written_out(conversation.messages)
+    return conversation, reasons, [answers.CONVERTED] * converted + [answers.WRITTEN_OUT] * left
 
 
 def _canonical(messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:

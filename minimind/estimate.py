@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from minimind import config, freshness, machine, speed
-from minimind.amounts import TOKENS_PER_BYTE, UNKNOWN, Amount, amount
+from minimind.amounts import RECORD_BYTES, TOKENS_PER_BYTE, UNKNOWN, Amount, amount
 from minimind.config import Runtime
 from minimind.deadline import Child
 from minimind.machine import MEND, Abilities, Event, Load
@@ -119,6 +119,8 @@ class Outlook:
         data = self.taught if stage == "distill" else self.amounts[stage].num_bytes * TOKENS_PER_BYTE
         share = self.params["teacher" if stage == "distill" else "pack"]["validation_share"]
         steps = num_steps(values, self.row_length, data)
+        if not self.params["data"].get("prompts" if stage == "distill" else stage):
+            return Cost(stage, 0.0, "nothing to train on")
         tokens = values["batch_size"] * self.row_length
         seconds = rate.seconds(steps * tokens / self.processes, steps)
         measured = seconds > 0 and not rate.at_least  # and known
@@ -143,7 +145,7 @@ class Outlook:
     def evaluation(self) -> list[Cost]:
         """Of all checkpoints together; none if there are none."""
         split = self.params["evaluate"]["split"]
-        entries = [entry for entry in self.params["data"]["benchmark"] if entry.get("name", split) == split]
+        entries = [entry for entry in self.params["data"].get("benchmark") or [] if entry.get("name", split) == split]
         items = amount(entries, "benchmark").records
         asked = [name for name in CHECKPOINTS if f"evaluate@{name}" in self.stale]
         if not self.params["distill"]["control"]:  # nothing is trained then, and nothing asked
@@ -210,7 +212,8 @@ def outlook(params: dict[str, Any], runtime: Runtime, findings: Findings, stale:
     """What the costs follow from, in the current folder."""
     raw = None if "fetch" in stale else Path("data/raw")
     amounts = {
-        name: amount(entries, name, raw / name if raw is not None else None) for name, entries in params["data"].items()
+        name: amount(params["data"].get(name) or [], name, raw / name if raw is not None else None)
+        for name in RECORD_BYTES
     }
     on_gpus = findings.abilities is not None and findings.abilities.device.startswith("cuda")
     cores = runtime.workers or machine.num_cores()

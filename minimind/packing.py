@@ -27,7 +27,7 @@ from typing import Annotated, Any
 import numpy as np
 import orjson
 
-from minimind import corpus, files, limits, mixture, shards
+from minimind import corpus, files, limits, mixture, pointless, shards
 from minimind import scratch as scratches
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
@@ -36,7 +36,7 @@ from minimind.mixture import Mixture
 from minimind.pool import Pool
 from minimind.progress import Progress
 from minimind.rows import MAX_ROW_LENGTH, RowWriter
-from minimind.shards import SPLITS, Documents, Recipe, Shard
+from minimind.shards import SPLITS, TRUNCATED, Documents, Recipe, Shard
 
 NUM_EXAMPLES = 3  # bad lines quoted when a stage fails
 
@@ -74,19 +74,26 @@ class Quarantine:
             self.examples.append("{file}:{line}: {reason}: {detail}".format(**entry))
         self.stream.write(orjson.dumps(entry) + b"\n")
 
-    def close(self, name: str, num_lines: int, max_share: float, kept: Path) -> None:
-        """Raises PackError, with a copy of the file in `kept`, if more than `max_share` of all lines are bad."""
+    def close(self, name: str, num_lines: int, config: PackConfig, kept: Path) -> None:
+        """Raises PackError, with a copy of the file in `kept`, if all lines are bad, or more than the allowed share."""
         self.stream.close()
         bad = self.reasons.total()
-        if bad > max_share * num_lines:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.path, kept)
-            counts = ", ".join(f"{number} {reason}" for reason, number in self.reasons.most_common())
-            raise PackError(
-                f"{name}: {bad} of {num_lines} lines can't be used ({counts}), more than pack.max_quarantine_share "
-                f"{max_share} allows. The first: {'; '.join(self.examples)}. All of them, with reasons, are in "
-                f"{kept}: mend the data, or raise the share"
-            )
+        if bad <= config.max_quarantine_share * num_lines and not 0 < bad == num_lines:
+            return
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.path, kept)
+        counts = ", ".join(f"{number} {reason}" for reason, number in self.reasons.most_common())
+        ways = [f"mend the data (`map` of its source in data.{name} says where a record's texts stand)"]
+        if self.reasons.most_common(1)[0][0] == TRUNCATED:
+            ways = [f"raise pack.max_seq_len, which is {config.max_seq_len}"]
+        limit = ""
+        if bad < num_lines:
+            limit = f", more than pack.max_quarantine_share {config.max_quarantine_share} allows"
+            ways.append("raise the share")
+        raise PackError(
+            f"{name}: {bad} of {num_lines} lines can't be used ({counts}){limit}. The first: "
+            f"{'; '.join(self.examples)}. All of them, with reasons, are in {kept}: {', or '.join(ways)}"
+        )
 
 
 def pack(
@@ -94,10 +101,11 @@ def pack(
 ) -> dict[str, Any]:
     """Pack the data set `raw`, named as in `corpus.PARSERS`, into the new folder `out`; return its statistics.
 
+    Without files in `raw`, which stands for a data set that params.yaml doesn't have, the rows are none.
     Finished shards are left in the folder `scratch`, where an interrupted run finds them again.
     Raises PackError if nothing is left to train on, or if more than `max_quarantine_share` of the lines are bad;
     their list is then copied to the file `kept`, since `out` doesn't outlive a failed stage. Raises UserError if the
-    mixture doesn't fit the files.
+    mixture doesn't fit the files, PointlessError if rows are so short that no answer has an end.
     """
     sources = sorted(raw.glob("*.jsonl"))
     portions = config.mixture.of(raw.name, [path.stem for path in sources])
@@ -118,12 +126,9 @@ def pack(
     with merge:
         for shard, result in zip(work, _watched(pool, shards.pack_shard, tasks, work, raw.name), strict=True):
             merge.add(shard, *shards.load(result))
-        merge.quarantine.close(raw.name, merge.lines.total() - merge.blank, config.max_quarantine_share, kept)
-        if not merge.tallies["train"]["documents"]:
-            raise PackError(
-                f"{raw.name}: {merge.lines.total()} lines leave nothing to train on: data.{raw.name} in params.yaml "
-                "has to bring more"
-            )
+        merge.quarantine.close(raw.name, merge.lines.total() - merge.blank, config, kept)
+        if sources:
+            merge.check(raw.name)
     statistics = merge.statistics(epochs)
     lengths = {split: _by_length(tally) for split, tally in merge.tallies.items()}
     files.write_json(out / "statistics.json", {**statistics, "documents_up_to_length": lengths})
@@ -154,7 +159,7 @@ class Merge:
     """Puts the results of shards, in order, into the files of a data set. A context manager, as RowWriter."""
 
     def __init__(self, out: Path, tokenizer: Path, config: PackConfig):
-        self.row_length = config.max_seq_len
+        self.config, self.row_length = config, config.max_seq_len
         vocab_size = len(json.loads((tokenizer / "tokenizer.json").read_bytes())["model"]["vocab"])
         self.quarantine = Quarantine(out / "quarantine.jsonl")
         self.writers = {split: RowWriter(out / f"{split}.arrow", self.row_length, vocab_size) for split in SPLITS}
@@ -163,6 +168,7 @@ class Merge:
         self.blank = 0
         self.tallies: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
         self.sources: dict[str, Counter[str]] = {}  # what is trained on, by source
+        self.answers: Counter[str] = Counter()  # by what was noted of them
         self._stack = ExitStack()
 
     def add(self, shard: Shard, notes: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
@@ -174,6 +180,7 @@ class Merge:
                 continue
             self.quarantine.add({**entry, "line": entry["line"] + self.lines[name]})
         self.lines[name] += notes["lines"]
+        self.answers.update(notes["answers"])
         for split in SPLITS:
             if split not in notes:
                 continue
@@ -209,6 +216,26 @@ class Merge:
         finally:
             self._stack.__exit__(kind, error, trace)
 
+    def check(self, name: str) -> None:
+        """Raises PackError if nothing is left to train on, PointlessError if no answer has its end; warns if few do."""
+        train, held_out = self.tallies["train"], self.tallies["validation"]["documents"]
+        if not train["documents"]:
+            mend = f"data.{name} in params.yaml has to bring some, and `clean` to leave some (metrics/clean.html)"
+            if held_out:
+                mend = f"pack.validation_share {self.config.validation_share} takes all {held_out} documents: lower it"
+            elif self.lines.total():
+                mend = "pack.mixture reads none of the documents: raise their epochs"
+            raise PackError(f"{name}: {self.lines.total()} lines leave nothing to train on: {mend}")
+        if not held_out:
+            share = self.config.validation_share
+            pointless.warn(f"{name}: no document is left to measure on. Raise pack.validation_share, which is {share}")
+        if name != "pretrain":
+            pointless.check(
+                f"{name}: texts that end with what a model has to learn to stop by", train["ends"],
+                train["ends"] + train["truncated"],
+                f"The others are longer than a row: raise pack.max_seq_len, which is {self.row_length}",
+            )  # fmt: skip
+
     def statistics(self, epochs: dict[str, float]) -> dict[str, Any]:
         """The counts, and what follows from them. epochs: of each source."""
         total = max(1, self.tallies["train"]["tokens"])
@@ -217,6 +244,7 @@ class Merge:
             "blank": self.blank,
             "quarantined": self.quarantine.reasons.total(),
             "quarantined_because": dict(sorted(self.quarantine.reasons.items())),
+            "answers": dict(sorted(self.answers.items())),
             **{split: self._report(split) for split in SPLITS},
             "sources": {
                 source: {
@@ -236,7 +264,7 @@ class Merge:
             **{name: counts[name] for name in ("documents", "tokens", "target_tokens", "target_bytes")},
             "bytes_per_target_token": round(counts["target_bytes"] / max(1, counts["target_tokens"]), 4),
             "fill": round(counts["tokens"] / max(1, num_rows * self.row_length), 4),
-            **{name: counts[name] for name in ("truncated", "split")},
+            **{name: counts[name] for name in ("truncated", "split", "ends")},
         }
 
 

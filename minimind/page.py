@@ -98,7 +98,7 @@ def html(report: Report) -> str:
         changes={one.checkpoint: parent_changes(report, one.checkpoint) for one in report.evaluations},
         balances=[balance(comparison) for comparison in report.comparisons],
         curve_groups=[(group, charts(group)) for group in curve_groups(report)],
-        lengths={name: lengths(name, statistics) for name, statistics in report.packing.items()},
+        lengths={name: lengths(name, one) for name, one in report.packing.items() if one["train"]["documents"]},
     )
 
 

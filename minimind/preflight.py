@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from minimind import benchmark, config, corpus, teacher, train
+from minimind import benchmark, config, corpus, prompts, schedule, train
 from minimind.chat import ConversationError
 from minimind.cleaning.settings import CleanConfig
 from minimind.config import ConfigError, Runtime
@@ -107,12 +107,20 @@ def _check_together(values: Values, models: dict[str, ModelConfig]) -> None:
             train.check(recipe, values.runtime, World(0, values.runtime.processes), complete)
         except UserError as error:
             raise UserError(f"`{section}`: {error}") from error
+        schedule.check(
+            section, recipe.steps, recipe.schedule, recipe.warmup_steps, recipe.decay_share,
+            recipe.final_learning_rate_share,
+        )  # fmt: skip
     for section, model in models.items():
         if values.pack.max_seq_len > model.max_position_embeddings and not (section == "model" and values.base):
             raise UserError(
                 f"rows of `pack.max_seq_len` {values.pack.max_seq_len} tokens don't fit "
                 f"`{section}.max_position_embeddings` {model.max_position_embeddings}: change one of them"
             )
+    if not values.data.pretrain and not values.base:
+        raise UserError(
+            "data.pretrain has no source, and there is nothing to learn a language from: add one, or set base to true"
+        )
     if values.pack.validation_share in (0, 1):
         raise UserError(
             f"`pack.validation_share` is {values.pack.validation_share:g}, which leaves nothing to train on or nothing "
@@ -136,7 +144,7 @@ def _check_data(values: Values, path: Path) -> list[str]:
     absent = []
     for data_set, entries in vars(values.data).items():
         names: list[str] | None = []
-        for number, entry in enumerate(entries):
+        for number, entry in enumerate(entries or []):
             key = f"data.{data_set}[{number}]"
             source = collection.parse(entry, key, path)
             try:
@@ -206,7 +214,7 @@ class _Fault(NamedTuple):
 def _faults(folder: Path) -> Iterator[_Fault]:
     """What is wrong with each record in a folder named as a data set."""
     if folder.name == "prompts":
-        for place, prompt in teacher.read_prompts(folder):
+        for place, prompt in prompts.read(folder):
             yield _Fault(int(place.rpartition(":")[2]), str(prompt) if isinstance(prompt, ConversationError) else "")
     else:
         for source, document in corpus.read(folder):

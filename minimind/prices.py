@@ -82,7 +82,7 @@ def data_files(data: dict[str, list[dict[str, Any]]]) -> list[str]:
     """MiniMind's files that a profile's section `data` names for pretraining and SFT, without folder and ending."""
     found = {
         name: None
-        for entry in (*data["pretrain"], *data["sft"])
+        for entry in (*(data.get("pretrain") or []), *(data.get("sft") or []))
         for name in re.findall(r"[\w-]+", entry["uri"])
         if name in TOKENS
     }

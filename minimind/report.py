@@ -76,6 +76,7 @@ class Evaluation:
     held_out: dict[Place, Figures] = field(default_factory=dict)
     parameters: int = 0
     digest: str = ""
+    reason: str = ""  # why it was not trained
 
     @property
     def num_cut(self) -> int:
@@ -197,7 +198,7 @@ def read(
         notes.append("There is no benchmark, so there are no scores: data.benchmark in params.yaml names one.")
     notes += _few(by_name.values())
     notes += [
-        f"{one.checkpoint} was not trained in this run, so it has no scores."
+        f"{one.checkpoint} was not trained in this run, so it has no scores{': ' * bool(one.reason)}{one.reason}."
         for one in read_evaluations
         if not one.digest and not one.scores
     ]
@@ -273,7 +274,7 @@ def read_evaluation(path: Path) -> Evaluation:
             )
     return Evaluation(
         document["checkpoint"], document["split"], scores, correct, answers, held_out,
-        document.get("parameters", 0), document.get("digest", ""),
+        document.get("parameters", 0), document.get("digest", ""), document.get("reason", ""),
     )  # fmt: skip
 
 

@@ -246,6 +246,7 @@ class Encoded:
     documents: Documents | None  # None: there are none
     lines: int
     bad: list[dict[str, Any]]  # entries of the quarantine; lines are numbered within the shard
+    answers: dict[str, int]  # by what was noted of them
 
 
 def encode_shard(shard: Shard) -> Encoded:
@@ -254,6 +255,7 @@ def encode_shard(shard: Shard) -> Encoded:
     parts: list[Documents] = []
     bad: list[dict[str, Any]] = []
     batch: list[tuple[corpus.Source, Document]] = []
+    noted: Counter[str] = Counter()
     num_bytes = lines = 0
 
     def refuse(source: corpus.Source, error: LineError) -> None:
@@ -273,6 +275,8 @@ def encode_shard(shard: Shard) -> Encoded:
         if isinstance(document, LineError):
             refuse(source, document)
             continue
+        if not isinstance(document, Text):
+            noted.update(document.noted)
         batch.append((source, document))
         num_bytes += source.num_bytes
         if num_bytes >= BATCH_BYTES:
@@ -280,7 +284,7 @@ def encode_shard(shard: Shard) -> Encoded:
             num_bytes = 0
     flush()
     bad.sort(key=lambda entry: entry["line"])
-    return Encoded(_join(parts) if parts else None, lines, bad)
+    return Encoded(_join(parts) if parts else None, lines, bad, dict(noted))
 
 
 def count_shard(shard: Shard) -> int:
@@ -289,7 +293,7 @@ def count_shard(shard: Shard) -> int:
     if not intact(path):
         encoded = encode_shard(shard)
         arrays = encoded.documents._asdict() if encoded.documents else {}
-        _save(path, {"lines": encoded.lines, "bad": encoded.bad}, arrays)
+        _save(path, {"lines": encoded.lines, "bad": encoded.bad, "answers": encoded.answers}, arrays)
     _, arrays = load(path)
     if not arrays:
         return 0
@@ -309,10 +313,10 @@ def pack_shard(task: tuple[Shard, float]) -> Path:
     kept = shard.place("encoded")
     if intact(kept):
         notes, arrays = load(kept)
-        encoded = Encoded(Documents(**arrays) if arrays else None, notes["lines"], notes["bad"])
+        encoded = Encoded(Documents(**arrays) if arrays else None, notes["lines"], notes["bad"], notes["answers"])
     else:
         encoded = encode_shard(shard)
-    summary: dict[str, Any] = {"lines": encoded.lines, "bad": encoded.bad}
+    summary: dict[str, Any] = {"lines": encoded.lines, "bad": encoded.bad, "answers": encoded.answers}
     arrays = {}
     if encoded.documents:
         lengths = encoded.documents.group_lengths().tolist()
@@ -392,6 +396,7 @@ def tally(documents: Documents, order: NDArray[np.int64]) -> dict[str, Any]:
         "target_tokens": int(chosen.learn.sum()),
         "target_bytes": int(chosen.num_bytes.sum()),
         "truncated": int(chosen.truncated.sum()),
+        "ends": int(((chosen.ids == EOS) & (chosen.learn == 1)).sum()),
         "split": int(chosen.continued.sum()),
         "lengths": {str(length): number for length, number in lengths.items()},
     }

@@ -18,25 +18,26 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from minimind import corpus, files, limits, lossless, storage, verify
+from minimind import corpus, files, limits, lossless, prompts, storage
 from minimind.batches import Batch
-from minimind.chat import Chat, Conversation, ConversationError
+from minimind.chat import Chat, ConversationError
 from minimind.errors import UserError
 from minimind.fitting import BestFit, Tokens
 from minimind.generate import generate
 from minimind.journal import Journal
-from minimind.limits import Limits, Part
+from minimind.limits import Limits, Part, Share
 from minimind.losses import IGNORE
 from minimind.model import Decoder
 from minimind.process import STOPPED
 from minimind.progress import Progress
+from minimind.prompts import KEPT, Prompt, Usability, judge
 from minimind.resume import Resume
 from minimind.rows import MAX_ROW_LENGTH, Rows, RowWriter
 from minimind.tokenizer import EOS, token_bytes
 
 PROMPTS_PER_CHUNK = 512  # answered between two saves; not a knob, since drawn answers depend on it
-KEPT = ("accepted", "unverified")
-"""Verdicts on answers that are kept."""
+LIMIT = "teacher.max_unusable_share"
+EXCERPT = 60  # characters of an answer that a message quotes
 
 MEANINGS = {
     "bad prompt": "that can't be used",
@@ -63,73 +64,10 @@ class TeacherConfig:
     temperature: Annotated[float, Limits(0, 100)] = 0.0  # 0: the most probable answer
     # For temperatures above 0: draw from the most probable tokens that hold this share.
     top_p: Annotated[float, Limits(0, 1, above=True)] = 1.0
+    max_unusable_share: Share = 0.5  # of the prompts may bring no answer to learn from; more fail the stage
 
     def __post_init__(self) -> None:
         limits.check(self, "teacher")
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Messages up to where the teacher speaks, and how its answer is judged.
-
-    verify: as of `verify.verify`, or {"kind": "call", "value": {"name", "arguments"}} where a tool is to be called,
-    of which only the call is judged; None where anything goes.
-    """
-
-    conversation: Conversation
-    verify: dict[str, Any] | None
-    family: str
-
-
-def read_prompts(folder: Path) -> Iterator[tuple[str, Prompt | ConversationError]]:
-    """Every line of the `.jsonl` files of `folder` that is not blank, in order, with its place ("file:line").
-
-    A line is {"messages" or "conversations": [message, …], "tools"?, "verify"?, "family"?}; answers that end the
-    messages are left out, since MiniMind's prompts come with one.
-    """
-    for path in sorted(folder.glob("*.jsonl")):
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                if lossless.is_blank(line):
-                    continue
-                try:
-                    yield f"{path.name}:{number}", _prompt(lossless.loads(line.removeprefix(b"\xef\xbb\xbf")))
-                except ConversationError as error:
-                    yield f"{path.name}:{number}", error
-                except ValueError as error:
-                    yield f"{path.name}:{number}", ConversationError(f"is not JSON ({error})")
-
-
-def _prompt(record: object) -> Prompt:
-    if not isinstance(record, dict):
-        raise ConversationError("is no JSON object")
-    messages, spec = record.get("messages", record.get("conversations")), record.get("verify")
-    family = record.get("family", "all")
-    if not isinstance(family, str) or not family.isprintable():
-        raise ConversationError("`family` must be text")
-    while isinstance(messages, list) and messages and isinstance(messages[-1], dict) and _speaks(messages[-1]):
-        messages = messages[:-1]
-    try:
-        judge(spec, "an answer", finished=True)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ConversationError(f"`verify` can't be used ({error!r})") from None
-    return Prompt(Conversation.of(messages, record.get("tools")), spec, family)
-
-
-def _speaks(message: dict[str, Any]) -> bool:
-    return message.get("role") == "assistant"
-
-
-def judge(spec: dict[str, Any] | None, text: str, finished: bool) -> str:
-    """The verdict on an answer; `finished` says whether the teacher ended it by itself."""
-    if not finished:
-        return "unfinished"
-    if not verify.final_answer(text):
-        return "empty"
-    if spec is None:
-        return "unverified"
-    right = verify.is_call(text, spec["value"]) if spec["kind"] == "call" else verify.verify(spec, text)
-    return "accepted" if right else "wrong"
 
 
 def answer(
@@ -141,20 +79,23 @@ def answer(
     "family", "verdict", "detail"} for a bad prompt. After a kill it continues behind the last chunk. On SIGTERM or
     SIGINT it saves and exits with status 143.
 
-    Rows of `model` beyond the tokens of `chat` are cut off, in place: neither answers nor `predict` may name them.
+    Raises PromptsError if too many of them can't be read. Rows of `model` beyond the tokens of `chat` are cut off, in
+    place: neither answers nor `predict` may name them.
     """
     model.cut_vocabulary(chat.tokenizer.get_vocab_size())
+    readable = prompts.inspect(folder)
+    readable.check(LIMIT, config.max_unusable_share)  # before anything is answered
     path = resume.folder / "answers.jsonl"
     state = resume.load() or {}
     done, marks = state.get("prompts", 0), state.setdefault("files", {})
-    prompts = islice(read_prompts(folder), done, None)
-    total = sum(1 for _ in read_prompts(folder))
+    asked = islice(prompts.read(folder), done, None)
+    total = readable.verdicts.total()
     with (
         storage.guard(resume.folder),
         Journal(path, marks[path.name] if done else None) as journal,
         Progress("answers", total, "prompt", done) as bar,
     ):
-        while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
+        while chunk := list(islice(asked, PROMPTS_PER_CHUNK)):
             # Each chunk draws from its own stream of random numbers.
             for record in _answer(model, chat, chunk, config, seed + done, batch_size, bar.update):
                 journal.write(lossless.text(record).encode() + b"\n")
@@ -192,7 +133,7 @@ def _answer(
     said = dict(zip(answered, outputs, strict=True))
     for place, prompt in chunk:
         if isinstance(prompt, ConversationError):
-            yield {"prompt": place, "family": "all", "verdict": "bad prompt", "detail": str(prompt)}
+            yield {"prompt": place, "family": "all", "verdict": prompts.BAD, "detail": str(prompt)}
             continue
         tokens = said.get(place, [])
         text = chat.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -209,11 +150,12 @@ def pack(
 
     Kept answers are packed as prompt, answer and end, of which answer and end are learned; behind them come rows of
     `pretrain`, which has the same two splits. Returns the statistics: rows by split, verdicts, and verdicts by family.
-    Raises TeacherError where a split is left with no rows at all.
+    Raises PromptsError if too many prompts brought no answer to keep, TeacherError where a split is left with no rows.
     """
     sizes = np.array(token_bytes(chat.tokenizer))
     length, vocab_size = pretrain["train"].row_length, pretrain["train"].vocab_size
     verdicts: dict[str, Counter[str]] = {}  # by family
+    usability = Usability()
     with ExitStack() as stack:
         stream = stack.enter_context((out / "answers.jsonl").open("w", encoding="utf-8", newline="\n"))
         writers = {
@@ -229,24 +171,32 @@ def pack(
                 else:
                     held_out = corpus.fraction(content(record), "split") < config.validation_share
                     fits["validation" if held_out else "train"].add([document])
+            usability.add(record["prompt"], record["verdict"], record.get("detail", excerpt(record)))
             verdicts.setdefault(record["family"], Counter())[record["verdict"]] += 1
             record.pop("tokens", None)
             stream.write(lossless.text(record) + "\n")
+        usability.check(LIMIT, config.max_unusable_share, f" All of them, with the answers, are in {answers}.")
         for split, fit in fits.items():
             fit.finish()
             copy(pretrain[split], rows_of_text(pretrain[split], split, config, seed), sizes, writers[split])
     num_rows = {split: writer.num_rows for split, writer in writers.items()}
     total = sum(verdicts.values(), Counter())
-    if not all(num_rows.values()):
+    if not num_rows["train"]:
         raise TeacherError(
-            f"too few of the teacher's answers are kept for rows of both splits ({dict(total)}): train the teacher "
-            "longer, bring more prompts, or set teacher.pretrain_rows"
+            f"none of the teacher's answers is kept for the student ({dict(total)}): train the teacher longer, bring "
+            "more prompts, or raise teacher.pretrain_rows"
         )
     families = {family: dict(sorted(counts.items())) for family, counts in sorted(verdicts.items())}
     statistics = {"rows": num_rows, "verdicts": dict(sorted(total.items())), "families": families}
     files.write_json(out / "statistics.json", statistics)
     files.write_manifest(out)
     return statistics
+
+
+def excerpt(record: dict[str, Any]) -> str:
+    """How an answer begins, for a message; nothing where there is none."""
+    said = record.get("answer", "")
+    return f"{said[:EXCERPT]!r}" if said else ""
 
 
 def told(verdicts: Mapping[str, int]) -> str:

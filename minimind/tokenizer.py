@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from minimind import limits
+from minimind import limits, pointless
 from minimind.errors import UserError
 from minimind.limits import Limits, Part
 
@@ -54,6 +54,9 @@ MEND = "take the file from where the model comes from, or make the folder anew w
 
 NUM_HIDDEN = SPECIAL_TOKENS.index("<tool_call>")
 """Markers below this id vanish when text is decoded with skip_special_tokens; the later ones belong to the answer."""
+
+SMALLEST = len(SPECIAL_TOKENS) + 256
+"""Tokens of a vocabulary without merges: markers and bytes."""
 
 CHAT_TEMPLATE = """\
 {% set closed = enable_thinking is defined and enable_thinking == false %}
@@ -226,6 +229,15 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     for entry in description["added_tokens"]:  # the trainer knows special tokens only
         entry["special"] = entry["id"] < NUM_HIDDEN
     return Tokenizer.from_str(json.dumps(description))
+
+
+def check(tokenizer: Tokenizer, config: TokenizerConfig) -> None:
+    """Raise PointlessError if there were merges to learn and none was learned; warn if few were."""
+    pointless.check(
+        "tokenizer: merges", tokenizer.get_vocab_size() - SMALLEST, config.vocab_size - SMALLEST,
+        f"There was too little text: raise tokenizer.max_bytes, which is {config.max_bytes}, bring more documents, or "
+        f"lower tokenizer.vocab_size to what they bear (at least {SMALLEST})",
+    )  # fmt: skip
 
 
 def save(tokenizer: Tokenizer, folder: Path, template: str = CHAT_TEMPLATE) -> None:

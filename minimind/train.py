@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from minimind import checkpoint, determinism, distributed, files, limits, loads, memory, optim, tracking
+from minimind import checkpoint, determinism, distributed, files, limits, loads, memory, optim, schedule, tracking
 from minimind.batches import Batch, Batches
 from minimind.config import Runtime
 from minimind.distributed import World
@@ -33,6 +33,7 @@ from minimind.tracking import Run
 
 NUM_NORMS = 50  # recent gradient norms that say what is usual
 ALONE = World()
+NO_CURVE = "step\n"
 SPIKE = 5.0  # times their median: above, a norm is a spike
 
 
@@ -57,7 +58,7 @@ class TrainConfig:
     momentum: Decay = 0.95
     weight_decay: Annotated[float, Limits(0, 10)] = 0.0
     grad_clip: Annotated[float, Limits(0, 10**6, above=True)] = 1.0
-    warmup_steps: Annotated[int, Limits(0, 10**9)] = 20
+    warmup_steps: Annotated[int | float, Limits(0, 10**9)] = 20  # a float below 1 is a share of the steps
     schedule: Schedule = "wsd"
     decay_share: Share = 0.4
     final_learning_rate_share: Share = 0.0
@@ -70,6 +71,10 @@ class TrainConfig:
         limits.check(self)
         if self.steps > 0 and self.epochs > 0:
             raise ValueError(f"set either steps or epochs above 0, not both: steps {self.steps}, epochs {self.epochs}")
+        if isinstance(self.warmup_steps, float) and self.warmup_steps >= 1:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps}: it is a whole number of steps, or a share of them below 1"
+            )
         if self.validate_every % self.log_every:
             raise ValueError(f"validate_every {self.validate_every} is not a multiple of log_every {self.log_every}")
 
@@ -101,7 +106,7 @@ def train(
     batches: Batches,
     config: TrainConfig,
     *,
-    validate: Callable[[Decoder], dict[str, float]],
+    validate: Callable[[Decoder], dict[str, float]] | None,
     resume: Resume,
     run: Run | None,
     runtime: Runtime,
@@ -131,7 +136,7 @@ def train(
     memory.check(model, micro_batch_size * row_length, runtime, zero_stage, world.size)
     model.checkpoint_activations = runtime.checkpoint_activations
     max_documents = max(source.rows.max_documents for source in batches.sources)
-    steps = config.steps or (batches.steps(config.epochs) if config.epochs else 0)
+    steps = num_steps(config, batches)
     optimizers = optim.build(
         model, config.optimizer, config.learning_rate, config.matrix_learning_rate, config.betas, config.momentum,
         config.weight_decay,
@@ -154,7 +159,9 @@ def train(
     counted, since = state["tokens"], time.monotonic()
 
     def judge() -> dict[str, float]:
-        """What held-out data says of the model as it is."""
+        """What held-out data, if there is any, says of the model as it is."""
+        if validate is None:
+            return {}
         model.max_documents = None  # held-out rows may hold more
         return {f"validation_{name}": value for name, value in validate(engine.whole()).items()}
 
@@ -261,6 +268,11 @@ def train(
     return {"steps": steps, "tokens": state["tokens"], **final_metrics(state["curve"][-1])}
 
 
+def num_steps(config: TrainConfig, batches: Batches) -> int:
+    """Optimizer steps of a run."""
+    return config.steps or (batches.steps(config.epochs) if config.epochs else 0)
+
+
 @dataclass(frozen=True)
 class Launched:
     """A step that is on its way."""
@@ -317,7 +329,7 @@ def fit(
     config: TrainConfig,
     runtime: Runtime,
     *,
-    validate: Callable[[Decoder], dict[str, float]],
+    validate: Callable[[Decoder], dict[str, float]] | None,
     inputs: dict[str, Path],
     tokenizer: Path,
     out: Path,
@@ -343,6 +355,11 @@ def fit(
     if config.steps == config.epochs == 0 and "parent" not in inputs:
         raise TrainingError(f"{stage}.steps and {stage}.epochs are 0, which leaves random weights: set one of them")
     world = distributed.join(model.cos.device)
+    if world.main:
+        schedule.check(
+            stage, num_steps(config, batches), config.schedule, config.warmup_steps, config.decay_share,
+            config.final_learning_rate_share,
+        )  # fmt: skip
     with Resume(stage, part, reader=not world.main) as resume, contextlib.ExitStack() as stack:
         run = None
         if world.main:
@@ -357,6 +374,29 @@ def fit(
             run.replay(curve)
             run.checkpoint(out, final)
         world.wait()
+
+
+def pass_on(
+    stage: str, params: object, parent: Path, device: torch.device, inputs: dict[str, Path], out: Path, metrics: Path,
+    curve: Path,
+) -> None:  # fmt: skip
+    """In place of `fit`, where params.yaml has no data set for `stage`: its outputs, with the checkpoint `parent`."""
+    if distributed.join(device).main:
+        reason = f"params.yaml has no data.{stage}"
+        print(f"{stage}: {reason}, so the model stays as it is")
+        lineage = checkpoint.lineage(stage, inputs, params) | {"part": stage}
+        checkpoint.pass_on(parent, out, lineage, reason)
+        files.write_json(metrics, {})
+        files.write_text(curve, NO_CURVE)
+
+
+def leave_out(reason: str, device: torch.device, *outs: Path) -> None:
+    """In place of `fit`, without a model to hand on: of each training a folder with the reason, metrics and curve."""
+    if distributed.join(device).main:
+        for out, metrics, curve in zip(outs[::3], outs[1::3], outs[2::3], strict=True):
+            files.write_json(out / checkpoint.DISABLED, {"reason": reason})
+            files.write_json(metrics, {})
+            files.write_text(curve, NO_CURVE)
 
 
 def final_metrics(line: dict[str, float]) -> dict[str, float]:

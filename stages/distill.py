@@ -3,14 +3,14 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minimind import columns, config, distributed, files, hardware
+from minimind import checkpoint, columns, config, distributed, files, hardware
 from minimind.batches import Batches, Source, validation
 from minimind.limits import Seed
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.distillation import Distillation, measure
 from minimind.recipes.distill import DistillConfig
 from minimind.rows import Rows
-from minimind.train import fit
+from minimind.train import fit, leave_out
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ def main(data: Path, preset: Path, *outs: Path) -> None:
     params, runtime = config.load(Params, preset=preset), config.runtime()
     files.verify(data)
     device, dtype = hardware.setup(runtime)
+    if reason := checkpoint.disabled(data):
+        return leave_out(reason, device, *outs)
     rows, held_out = Rows.open(data, "train"), Rows.open(data, "validation")
     judged = columns.source(held_out, data, "validation-predictions")
 
@@ -37,18 +39,16 @@ def main(data: Path, preset: Path, *outs: Path) -> None:
         fit(
             "distill", replace(params, distill=recipe), student.to(device),
             Distillation(recipe.alpha, recipe.temperature), Batches([source], recipe.batch_size, params.seed), recipe,
-            runtime, validate=validate, inputs={"data": data}, tokenizer=data, out=out, metrics=metrics,
-            teacher=files.read_manifest(data)["lineage"]["inputs"]["parent"], curve=curve, part=part,
+            runtime, validate=validate if len(held_out) else None, inputs={"data": data}, tokenizer=data,
+            teacher=files.read_manifest(data)["lineage"]["inputs"]["parent"], out=out, metrics=metrics, curve=curve,
+            part=part,
         )  # fmt: skip
 
     train("distill", columns.source(rows, data, "train-predictions"), params.distill, *outs[:3])
-    out, metrics, curve = outs[3:]
     if params.distill.control:
-        train("control", Source(rows), replace(params.distill, alpha=0.0), out, metrics, curve)
-    elif distributed.join(device).main:
-        files.write_json(out / "disabled.json", {"reason": "distill.control is false"})
-        files.write_json(metrics, {})
-        files.write_text(curve, "step\n")
+        train("control", Source(rows), replace(params.distill, alpha=0.0), *outs[3:])
+    else:
+        leave_out("distill.control is false", device, *outs[3:])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from minimind.model import Decoder
 from minimind.objectives.preference import Preference, measure
 from minimind.recipes.dpo import DpoConfig
 from minimind.rows import Rows
-from minimind.train import fit
+from minimind.train import fit, pass_on
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,22 @@ def main(parent: Path, packed: Path, reference: Path, tokenizer: Path, out: Path
     files.verify(parent, tokenizer)
     vocabulary.check_equal(parent, tokenizer)
     device, dtype = hardware.setup(runtime)
-    pairs = columns.source(Rows.open(packed, "train"), reference, "train")
-    held_out = columns.source(Rows.open(packed, "validation"), reference, "validation")
+    rows, held_out = Rows.open(packed, "train"), Rows.open(packed, "validation")
+    inputs = {"parent": parent, "data": packed, "reference": reference, "tokenizer": tokenizer}
+    if len(rows) == 0:
+        return pass_on("dpo", params, parent, device, inputs, out, metrics, curve)
+    pairs, judged = columns.source(rows, reference, "train"), columns.source(held_out, reference, "validation")
     objective = Preference(params.dpo.beta, params.dpo.nll, params.dpo.length_normalised)
 
     def validate(model: Decoder) -> dict[str, float]:
-        return measure(model, objective, validation(held_out, runtime.rows_at_once(params.dpo.batch_size)))
+        return measure(model, objective, validation(judged, runtime.rows_at_once(params.dpo.batch_size)))
 
     model = lora.attach(checkpoint.load(parent, dtype), params.dpo.lora, params.seed)
     fit(
         "dpo", params, model.to(device), objective,
-        Batches([pairs], params.dpo.batch_size, params.seed), params.dpo, runtime, validate=validate,
-        inputs={"parent": parent, "data": packed, "reference": reference, "tokenizer": tokenizer},
-        tokenizer=tokenizer, out=out, metrics=metrics, curve=curve,
-        finish=lambda model: lora.merge(model, params.dpo.lora, parent),
+        Batches([pairs], params.dpo.batch_size, params.seed), params.dpo, runtime,
+        validate=validate if len(held_out) else None, inputs=inputs, tokenizer=tokenizer, out=out,
+        metrics=metrics, curve=curve, finish=lambda model: lora.merge(model, params.dpo.lora, parent),
     )  # fmt: skip
 
 

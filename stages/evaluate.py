@@ -23,9 +23,8 @@ def main(folder: Path, exam: Path, pretrain: Path, sft: Path, metrics: Path, det
     params, runtime = config.load(Params), config.runtime()
     name, split, pack = folder.name, params.evaluate.split, params.pack
     about: dict[str, object] = {"checkpoint": name, "split": split}
-    if (folder / "disabled.json").exists():  # the control, where distill.control is false
-        score.write(metrics, details, about, [], {})
-        return
+    if reason := checkpoint.disabled(folder):
+        return score.write(metrics, details, about | {"reason": reason}, [], {})
     process.claim(f"evaluate@{name}")
     files.verify(folder, exam, pretrain, sft)
     device, dtype = hardware.setup(runtime)

@@ -12,6 +12,7 @@ from minimind.rows import Rows, write_columns
 
 
 def main(parent: Path, packed: Path, out: Path) -> None:
+    """Without pairs, or for a split without any, the columns are empty."""
     device, dtype = hardware.setup(config.runtime())
     model = checkpoint.load(parent, dtype).to(device)
     with Resume("reference") as resume, files.folder(out) as partial:
@@ -22,7 +23,7 @@ def main(parent: Path, packed: Path, out: Path) -> None:
                 logits = model.logits(model(batch["ids"], batch["documents"])[0])
                 return {"reference": sequence_logprobs(logits, batch["targets"], batch["documents"], max_documents)}
 
-            shapes = {"reference": ((rows.max_documents,), "float32")}
+            shapes = {"reference": ((max(1, rows.max_documents),), "float32")}
             write_columns(partial / f"{split}.arrow", columns.compute(logprobs, rows, shapes, resume, split, device))
         lineage = checkpoint.lineage("reference", {"parent": parent, "data": packed}, None)
         files.write_manifest(partial, {"lineage": lineage})

@@ -22,6 +22,12 @@ def main(parent: Path, prompts: Path, pretrain: Path, tokenizer: Path, out: Path
     params, runtime = config.load(Params), config.runtime()
     files.verify(parent, prompts, tokenizer)
     vocabulary.check_equal(parent, tokenizer)  # a student learns the teacher's probabilities token by token
+    inputs = {"parent": parent, "prompts": prompts, "pretrain": pretrain}
+    if not any(prompts.glob("*.jsonl")):
+        with files.folder(out) as partial:
+            files.write_json(partial / checkpoint.DISABLED, {"reason": "params.yaml has no data.prompts"})
+            files.write_manifest(partial, {"lineage": checkpoint.lineage("teacher", inputs, params)})
+        return
     device, dtype = hardware.setup(runtime)
     model, chat, top_k = checkpoint.load(parent, dtype).to(device), Chat(parent), params.teacher.top_k
     text = {split: Rows.open(pretrain, split) for split in ("train", "validation")}
@@ -40,7 +46,6 @@ def main(parent: Path, prompts: Path, pretrain: Path, tokenizer: Path, out: Path
             write_columns(partial / f"{split}-predictions.arrow", predicted)
         for name in checkpoint.TOKENIZER_FILES:  # a student speaks by the template that its teacher does
             (partial / name).write_bytes((parent / name).read_bytes())
-        inputs = {"parent": parent, "prompts": prompts, "pretrain": pretrain}
         files.write_manifest(partial, {"lineage": checkpoint.lineage("teacher", inputs, params)})
 
 

@@ -32,6 +32,7 @@ def main(base: Path, pretrain: Path, sft: Path, out: Path, metrics: Path) -> Non
             learned = corpus.texts(folders, template, held_out, held_out + (1 - held_out) * share)
             with Progress("tokenizer", None, "document") as bar:
                 trained = tokenizer.train((piece for pieces in bar.over(learned) for piece in pieces), params)
+            tokenizer.check(trained, params)
             tokenizer.save(trained, folder)
         files.write_manifest(folder)
     with Progress("tokenizer: held out", None, "document") as bar:

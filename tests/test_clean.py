@@ -395,6 +395,27 @@ def test_the_list_of_what_was_removed_is_redacted_too(tmp_path: Path) -> None:
     assert "138" not in line and json.loads(line)["rule"] == "turns"
 
 
+def test_a_conversation_loses_the_turns_that_nobody_answers_and_no_more(tmp_path: Path) -> None:
+    asked, said = talk("Name a harbour, please.", "Hamburg has one.")["conversations"]
+    call = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {}}]}
+    records = [
+        {"conversations": messages}
+        for messages in (
+            [asked, said, {"role": "user", "content": "And another one?"}],
+            [asked, said, asked, call, {"role": "tool", "content": "7"}],
+            [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Nobody answers this."}],
+            [asked, said],
+        )
+    ]
+    off = dict.fromkeys(("exact_duplicates", "near_duplicates", "repetition", "length", "language"), "off")
+    cleaned = run(tmp_path, {"sft": records, "dpo": []}, replace(FULL, **off))
+    lines = (tmp_path / "out/sft/a.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["conversations"] for line in lines] == [[asked, said], [asked, said, asked, call],
+                                                                     [asked, said]]  # fmt: skip
+    assert removed(tmp_path, "sft") == [(3, "turns")]
+    assert dict(cleaned.funnels["sft"].edits) == {"unanswered": 2}
+
+
 @pytest.mark.parametrize("calls", ["[]", "", [], None])
 def test_no_calls_ask_for_no_answer_of_a_tool(tmp_path: Path, calls: object) -> None:
     answer = {"role": "assistant", "content": "Two.", "tool_calls": calls}

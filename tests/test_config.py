@@ -29,6 +29,7 @@ class Section:
     name: str
     flag: bool
     layer: Layer
+    warmup: int | float = 20
 
     def __post_init__(self) -> None:
         if self.rate < 0:
@@ -119,6 +120,18 @@ def test_a_mistake_is_named_with_its_key(tmp_path: Path, old: str, new: str, mes
         load(tmp_path / "params.yaml", TEXT.replace(old, new, 1))
     assert message in str(caught.value)
     assert "params.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "value"), [("20", 20), ("0.05", 0.05), ("1e-2", 0.01), ("20.0", 20.0)])
+def test_a_whole_number_and_a_share_are_told_apart(tmp_path: Path, given: str, value: float) -> None:
+    found = load(tmp_path / "params.yaml", TEXT.replace("flag: true", f"flag: true\n  warmup: {given}")).section.warmup
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("given", ["true", "few", "", "[1]"])
+def test_and_nothing_else_is_either(tmp_path: Path, given: str) -> None:
+    with pytest.raises(ConfigError, match=r"`section\.warmup` is .*expected a whole number or a number"):
+        load(tmp_path / "params.yaml", TEXT.replace("flag: true", f"flag: true\n  warmup: {given}"))
 
 
 def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:

@@ -149,3 +149,52 @@ def test_ranges_that_follow_each_other_hold_every_line_once(tmp_path, size):
         assert [source.line for source, _ in found] == [*range(1, len(found) + 1)]
         parts += [(source.num_bytes, str(document)) for source, document in found]
     assert parts == whole
+
+
+def dialogue(*answers: dict) -> bytes:
+    messages = [message for answer in answers for message in (QUESTION, {"role": "assistant", **answer})]
+    return json.dumps({"conversations": messages}).encode()
+
+
+def test_answers_that_are_empty_or_switched_off_are_context_only(tmp_path):
+    lines = [
+        dialogue({"content": ""}, {"content": "4"}),
+        dialogue({"content": "4"}, {"content": " \n"}),
+        dialogue({"content": "5", "weight": 0}, {"content": "4", "weight": 1}),
+        dialogue({"content": "5", "train": False}, {"content": ""}, {"content": "4"}),
+        dialogue({"content": None}, {"content": "4", "loss": True}),
+        dialogue({"content": "4"}),
+    ]
+    found = [document for _, document in corpus.read(write(tmp_path / "sft", lines))]
+    assert [sorted(document.conversation.unlearned) for document in found] == [[0], [1], [0], [0, 1], [0], []]
+    names = [document.noted for document in found]
+    assert names == [("empty answer",), ("empty answer",), ("weight 0",), ("weight 0", "empty answer"),
+                     ("empty answer",), ()]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "reason", "says"),
+    [
+        ("sft", dialogue({"content": "5", "weight": 0}), "nothing to learn", "weight 0"),
+        ("sft", dialogue({"content": "5", "weight": 0}, {"content": ""}), "nothing to learn", "empty or has weight 0"),
+        ("sft", dialogue({"content": "5", "weight": 0.5}), "wrong type", "message 2: `weight` is 0.5"),
+        ("dpo", json.dumps({"chosen": [QUESTION, {**YES, "content": ""}], "rejected": [QUESTION, NO]}).encode(),
+         "empty", "every answer"),
+        ("dpo", json.dumps({"chosen": [QUESTION, YES, QUESTION, {**YES, "content": " "}],
+                            "rejected": [QUESTION, YES, QUESTION, NO]}).encode(), "empty", "chosen answer"),
+        ("dpo", json.dumps({"chosen": [QUESTION, {**YES, "weight": 0}], "rejected": [QUESTION, NO]}).encode(),
+         "nothing to learn", "weight 0"),
+    ],
+)  # fmt: skip
+def test_what_teaches_nothing_at_all_is_named(tmp_path, kind, line, reason, says):
+    ((_, error),) = corpus.read(write(tmp_path / kind, [line]))
+    assert isinstance(error, LineError) and error.reason == reason and says in str(error)
+
+
+def test_calls_in_text_are_calls_and_what_is_none_is_counted(tmp_path):
+    call = '<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>'
+    (_, first), (_, second) = corpus.read(
+        write(tmp_path / "sft", [dialogue({"content": call}), dialogue({"content": "Write <tool_call>."})])
+    )
+    assert first.conversation.messages[1]["tool_calls"] == [{"name": "add", "arguments": {"a": 2}}]
+    assert (first.noted, second.noted) == (("tool call made of text",), ("tool call in text",))

@@ -144,6 +144,17 @@ def test_only_what_is_stale_costs() -> None:
     assert [cost.stage for cost in outlook(stale={"fetch"}).costs()] == ["fetch"]
 
 
+def test_a_missing_data_set_costs_nothing(smoke: Path) -> None:
+    text = smoke.read_text(encoding="utf-8")
+    data = "data: {pretrain: [{uri: 'atlas:pretrain', count: 100, seed: 1}], sft: null}\n\nclean:"
+    smoke.write_text(text[: text.index("data:")] + data + text.partition("\nclean:")[2], encoding="utf-8")
+    lines = {line.split()[0]: line for line in estimate.report(smoke, examine=fast)}
+    assert "20 steps" in lines["pretrain"] and "about" in lines["in"]
+    for stage in ("sft", "dpo", "distill"):
+        assert lines[stage].endswith("nothing to train on")
+    assert "0 questions" in lines["evaluate"]
+
+
 def test_what_is_not_known_is_said() -> None:
     unknown = {**outlook().amounts, "sft": Amount(math.nan, math.nan, 0.0, math.nan)}
     params = outlook().params

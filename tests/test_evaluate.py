@@ -119,10 +119,11 @@ def test_the_seed_matters_to_samples_only(told: Records, edit: Callable[[str, st
 
 
 def test_a_control_that_was_not_trained_has_no_scores(told: Records) -> None:
-    files.write_json(Path("models/control/disabled.json"), {})
+    files.write_json(Path("models/control/disabled.json"), {"reason": "distill.control is false"})
     evaluate.main(Path("models/control"), Path("benchmark"), *CLEAN, *outputs("control"))
     assert files.read_json(outputs("control")[0]) == {
         "checkpoint": "control", "split": "dev", "families": {}, "held_out": {},
+        "reason": "distill.control is false",
     }  # fmt: skip
     assert outputs("control")[1].read_text() == ""
     assert told == []

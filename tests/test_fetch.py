@@ -34,7 +34,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def bring(root: Path, *entries: collection.Entry, data_set: str = "benchmark") -> dict[str, bytes]:
-    """Fetch a data set, of which nothing is looked into unless it is for training, from these entries; return its files, without the manifest."""
+    """Fetch a data set from these entries; return its files, without the manifest.
+
+    Nothing is looked into unless it is for training.
+    """
     with files.folder(root / "raw") as folder:
         collection.fetch({data_set: entries}, folder, Path("data/own"))
     manifest = files.verify_manifest(root / "raw" / data_set)

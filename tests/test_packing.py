@@ -273,7 +273,7 @@ def test_too_many_bad_lines_fail_with_counts_examples_and_where_to_look(tmp_path
 
 
 def test_a_data_set_without_documents_fails(tmp_path, packed):
-    with pytest.raises(PackError, match="nothing to train on"):
+    with pytest.raises(PackError, match=r"1 of 1 lines can't be used \(1 not JSON\)\. .*mend the data \(`map`"):
         packed(tmp_path, "pretrain", [b"{"], max_quarantine_share=1.0)
 
 
@@ -464,3 +464,82 @@ def test_weights_are_shares_of_the_tokens(tmp_path, tokenizer_folder, monkeypatc
 def test_a_mixture_of_unknown_sources_names_the_known(tmp_path, tokenizer_folder):
     with pytest.raises(UserError, match=r"pack\.mixture\.sft: there is no source `c` \(known: a, b\)"):
         pack_folder(mixed(tmp_path, 10), tokenizer_folder, mixture=Mixture(sft={"c": Portion(epochs=1.0)}))
+
+
+def learned(chat: Chat, out: Path) -> list[str]:
+    """What is learned of each document, as text."""
+    return [
+        chat.tokenizer.decode([i for i, one in zip(ids, learn, strict=True) if one], skip_special_tokens=False)
+        for ids, learn in all_documents(out)
+    ]
+
+
+def exchange(*answers: dict[str, Any]) -> dict[str, Any]:
+    messages = [turn for one in answers for turn in ({"role": "user", "content": "Q?"}, {"role": "assistant", **one})]
+    return {"conversations": messages}
+
+
+def test_an_answer_that_is_context_only_stays_and_is_not_learned(tmp_path, chat, packed):
+    records = [
+        exchange({"content": ""}, {"content": "Fine."}),
+        exchange({"content": "bad draft", "weight": 0}, {"content": "good", "weight": 1}),
+    ]
+    out, statistics = packed(tmp_path, "sft", records, validation_share=0)
+    assert sorted(learned(chat, out)) == ["Fine.<|im_end|>", "good<|im_end|>"]
+    whole = [chat.tokenizer.decode(ids, skip_special_tokens=False) for ids, _ in all_documents(out)]
+    assert sum("bad draft<|im_end|>" in text for text in whole) == 1
+    assert statistics["answers"] == {"empty answer": 1, "weight 0": 1}
+    plain, _ = packed(tmp_path / "plain", "sft", [exchange({"content": "bad draft"}, {"content": "good"})])
+    assert {tuple(ids) for ids, _ in all_documents(plain)} < {tuple(ids) for ids, _ in all_documents(out)}
+
+
+def test_both_notations_of_a_call_are_the_same_rows(tmp_path, packed):
+    call = {"name": "add", "arguments": {"a": 2}}
+    texts = exchange({"content": f"<tool_call>\n{json.dumps(call)}\n</tool_call>"})
+    calls = exchange({"content": "", "tool_calls": [call]})
+    (first, statistics), (second, _) = (packed(tmp_path / n, "sft", [r]) for n, r in (("a", texts), ("b", calls)))
+    assert all_documents(first) == all_documents(second)
+    assert statistics["answers"] == {"tool call made of text": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "records", "changes", "says"),
+    [
+        ("sft", [exchange({"content": "x" * 400})], {}, "none"),
+        ("sft", [{"conversations": [{"role": "user", "content": "?" * 400}, {"role": "assistant", "content": "4"}]}],
+         {}, "raise pack.max_seq_len, which is 64$"),
+        ("sft", [{"question": "?"}], {"max_quarantine_share": 1.0}, r"\(1 wrong type\)\. .*`map` .* data\.sft"),
+        ("sft", [exchange({"content": "4"})], {"validation_share": 1.0}, "pack.validation_share 1.0 takes all 1"),
+    ],
+)  # fmt: skip
+def test_where_nothing_is_left_the_right_key_is_named(tmp_path, packed, kind, records, changes, says):
+    with pytest.raises(UserError, match=says if says != "none" else "0 of 1 are left.*raise pack.max_seq_len"):
+        packed(tmp_path, kind, records, **{"validation_share": 0} | changes)
+
+
+def test_no_lines_at_all_name_the_data_and_its_cleaning(tmp_path, tokenizer_folder):
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "sft/0.jsonl").touch()
+    with pytest.raises(PackError, match=r"data\.sft in params\.yaml has to bring some, and `clean`"):
+        pack_folder(tmp_path / "sft", tokenizer_folder)
+
+
+def test_rows_too_short_for_most_answers_are_told_loudly(tmp_path, packed, capsys):
+    long, short = exchange({"content": "x" * 400}), exchange({"content": "4"})
+    packed(tmp_path / "few", "sft", [long, short, short], validation_share=0)
+    assert "pack.max_seq_len" not in capsys.readouterr().err
+    _, statistics = packed(tmp_path / "most", "sft", [long, long, short], validation_share=0)
+    assert "WARNING: sft" in (told := capsys.readouterr().err) and "1 of 3" in told and "pack.max_seq_len" in told
+    assert statistics["train"]["ends"] == 1
+
+
+def test_a_data_set_that_params_does_not_have_is_rows_without_any(tmp_path, tokenizer_folder):
+    (tmp_path / "sft").mkdir()
+    out, statistics = pack_folder(tmp_path / "sft", tokenizer_folder)
+    assert statistics["lines"] == statistics["train"]["rows"] == 0
+    assert [len(Rows.open(out, split)) for split in shards.SPLITS] == [0, 0]
+
+
+def test_one_document_packs(tmp_path, packed):
+    _, statistics = packed(tmp_path, "pretrain", [{"text": "Paris"}], validation_share=0.01)
+    assert statistics["train"]["documents"] == 1 and statistics["validation"]["documents"] == 0

@@ -34,7 +34,7 @@ PRESET = {
     "router_aux_loss_per", "router_z_loss_coef", "router_bias_rate",
 }  # fmt: skip
 SENSIBLE = {  # kind of nonsense → keys for which it makes sense; everything else must be refused
-    "null": PRESET | {"sha256", "size", "format", "name"},  # the preset's value, or not pinned, or not said
+    "null": PRESET | {"sha256", "size", "format", "name", "dpo", "prompts", "benchmark"},  # as where nothing is said
     "text": {"name", "files[0]", "map.text"},
     "true": {
         "isolate", "qk_norm", "tie_word_embeddings", "use_moe", "norm_topk_prob", "skip_spikes", "length_normalised",
@@ -46,7 +46,8 @@ SENSIBLE = {  # kind of nonsense → keys for which it makes sense; everything e
     "negative": set(),
     "zero": {
         "seed", "count", "min_characters", "max_characters", "min_language_share", "min_stop_words", "max_symbol_share",
-        "min_terminal_share", "max_removed_share", "max_quarantine_share", "thinking_off_share", "num_shared_experts",
+        "min_terminal_share", "max_removed_share", "max_quarantine_share", "max_unusable_share",
+        "thinking_off_share", "num_shared_experts",
         "router_aux_loss_coef", "router_z_loss_coef", "router_bias_rate", "steps", "epochs", "betas[0]", "betas[1]",
         "momentum", "weight_decay", "warmup_steps", "decay_share", "final_learning_rate_share", "replay", "rank", "nll",
         "pretrain_rows", "temperature", "alpha", "threads", "zero_stage", "micro_batch_size", "workers",
@@ -153,6 +154,7 @@ def test_every_key_refuses_nonsense_in_one_line_that_names_it(
             assert not message or re.search(rf"\b{re.escape(str(key[-1]))}\b|mixture|evaluate.split", message), message
     parts = accepted.pop("part")  # 0.5 is what most numbers may be that aren't counted
     assert {"pretrain.learning_rate", "clean.similarity"} < parts
+    parts = {key for key in parts if not key.endswith("warmup_steps")}  # which may be a share
     assert not {key for key in parts if key.endswith(("size", "steps", "_every", "count", "seed", "tokens", "rank"))}
     for kind, keys in accepted.items():
         strange = {key for key in keys if not any(f".{key}".endswith(f".{name}") for name in SENSIBLE[kind])}

@@ -16,6 +16,7 @@ from minimind.losses import IGNORE
 from minimind.model import Decoder, ModelConfig
 from minimind.objectives.distillation import topk_kl
 from minimind.process import STOPPED
+from minimind.prompts import PromptsError
 from minimind.rows import Rows, RowWriter, read_columns, write_columns
 from minimind.teacher import TeacherConfig, TeacherError
 from minimind.tokenizer import BOS, EOS, TokenizerConfig
@@ -29,7 +30,7 @@ LEARNT: list[tuple[str, dict[str, Any]]] = [
     ("blue", {"content": "sky", "reasoning_content": "up"}),
     ("1+2", {"content": "", "tool_calls": [CALL]}),
 ]
-CONFIG = TeacherConfig(top_k=3, max_new_tokens=48, pretrain_rows=3, validation_share=0.4)
+CONFIG = TeacherConfig(top_k=3, max_new_tokens=48, pretrain_rows=3, validation_share=0.4, max_unusable_share=0.6)
 ROW_LENGTH = 128
 
 
@@ -213,11 +214,38 @@ def test_copied_text_keeps_its_counts(chat: Chat, prompts: Path, tmp_path: Path)
         np.testing.assert_array_equal(values, text.column(name))
 
 
-def test_of_little_text_all_is_taken(chat: Chat, tmp_path: Path) -> None:
+def test_of_too_little_text_all_is_taken(model: Decoder, chat: Chat, prompts: Path, tmp_path: Path) -> None:
     text = text_rows(tmp_path / "text", chat, {"train": 2, "validation": 1})
-    few = replace(CONFIG, pretrain_rows=200_000)
-    assert [teacher.rows_of_text(text[split], split, few, 0) for split in ("train", "validation")] == [[0, 1], [0]]
-    assert len(teacher.rows_of_text(text["train"], "train", replace(CONFIG, pretrain_rows=1), 0)) == 1
+    answers, out = answer(model, chat, prompts, States(tmp_path / "resume")), tmp_path / "out"
+    out.mkdir()
+    rows = teacher.pack(answers, chat, text, replace(CONFIG, pretrain_rows=10**9), 0, out)["rows"]
+    for split, count in {"train": 2, "validation": 1}.items():
+        last = Rows.open(out, split).column("tokens")[-count:]
+        np.testing.assert_array_equal(last, text[split].column("tokens"))
+    assert rows["train"] > 2, "the answers stand before the text"
+
+
+def test_too_many_rejected_answers_fail_with_the_first(
+    model: Decoder, chat: Chat, prompts: Path, tmp_path: Path
+) -> None:
+    text = text_rows(tmp_path / "text", chat, {"train": 3, "validation": 4})
+    config = replace(CONFIG, max_unusable_share=0.5)
+    answers = answer(model, chat, prompts, States(tmp_path / "resume"), config)
+    with pytest.raises(PromptsError) as caught:
+        teacher.pack(answers, chat, text, config, 0, tmp_path)
+    said = str(caught.value)
+    assert "5 of 9 bring no answer to learn from (2 wrong, 2 bad prompt, 1 too long)" in said
+    assert "teacher.max_unusable_share 0.5 allows. The first: 0-first.jsonl:3: wrong: 'rose'; 0-first" in said
+    assert str(answers) in said
+
+
+def test_prompts_that_can_t_be_read_fail_before_any_is_answered(
+    model: Decoder, chat: Chat, prompts: Path, tmp_path: Path
+) -> None:
+    states = States(tmp_path / "resume")
+    with pytest.raises(PromptsError, match=r"2 of 9 .*\(2 bad prompt\).*0-first.jsonl:7: bad prompt: `verify` can't"):
+        answer(model, chat, prompts, states, replace(CONFIG, max_unusable_share=0.2))
+    assert states.saved is None
 
 
 def test_no_prompts_are_refused(model: Decoder, chat: Chat, tmp_path: Path) -> None:
@@ -293,25 +321,11 @@ def test_predictions_survive_the_disk(model: Decoder, chat: Chat, tmp_path: Path
     assert (stored["teacher_logprobs"] <= 0).all()
 
 
-@pytest.mark.parametrize(
-    ("spec", "text", "finished", "verdict"),
-    [
-        (None, "anything", True, "unverified"),
-        (None, "anything", False, "unfinished"),
-        (None, "<think>still", True, "empty"),
-        ({"kind": "contains", "value": "Paris", "without": ["Rome"]}, "It is Paris.", True, "accepted"),
-        ({"kind": "contains", "value": "Paris", "without": ["Rome"]}, "Paris or Rome", True, "wrong"),
-        ({"kind": "refusal", "value": ["I do not know"]}, "I do not know that.", True, "accepted"),
-        ({"kind": "call", "value": CALL}, "3", True, "wrong"),
-    ],
-)
-def test_judging(spec: dict[str, Any] | None, text: str, finished: bool, verdict: str) -> None:
-    assert teacher.judge(spec, text, finished) == verdict
-
-
 def test_every_wrong_value_is_named() -> None:
     with pytest.raises(ValueError, match="teacher.top_k is 0"):
         TeacherConfig(top_k=0, max_new_tokens=1, pretrain_rows=0, validation_share=0.1)
+    with pytest.raises(ValueError, match="teacher.max_unusable_share is 2"):
+        replace(CONFIG, max_unusable_share=2.0)
     with pytest.raises(ValueError, match="teacher.validation_share is 1"):
         TeacherConfig(top_k=1, max_new_tokens=1, pretrain_rows=0, validation_share=1)
 

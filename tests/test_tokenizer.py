@@ -6,12 +6,14 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
 
 from minimind import tokenizer
+from minimind.pointless import PointlessError
 from minimind.tokenizer import BOS, EOS, PAD, SPECIAL_TOKENS, TokenizerConfig
 
 TEXTS = [
@@ -192,3 +194,15 @@ def test_a_small_corpus_gives_a_small_vocabulary():
 def test_stored_template_is_the_source(tokenizer_folder: Path):
     stored = json.loads((tokenizer_folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert stored["chat_template"] == tokenizer.CHAT_TEMPLATE
+
+
+def test_a_vocabulary_without_merges_is_refused_unless_it_was_asked_for(capsys):
+    config = TokenizerConfig(vocab_size=512, isolate=True, max_bytes=1, held_out_share=0.1)
+    with pytest.raises(PointlessError, match=r"merges: 0 of 220 are left.*tokenizer\.max_bytes, which is 1,"):
+        tokenizer.check(tokenizer.train([], config), config)
+    few = tokenizer.train(["ab ab", "ab"], config)
+    tokenizer.check(few, config)
+    assert "WARNING: tokenizer: merges: " in capsys.readouterr().err
+    bytes_only = replace(config, vocab_size=tokenizer.SMALLEST)
+    tokenizer.check(tokenizer.train([], bytes_only), bytes_only)
+    assert capsys.readouterr().err == ""

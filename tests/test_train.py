@@ -207,6 +207,7 @@ def test_a_curve_is_a_table_with_gaps() -> None:
         ({"validate_every": 5}, "multiple of log_every"),
         ({"grad_clip": 0.0}, "grad_clip"),
         ({"warmup_steps": -1}, "warmup_steps"),
+        ({"warmup_steps": 1.0}, "a share of them below 1"),
         ({"decay_share": 1.5}, "decay_share"),
     ],
 )

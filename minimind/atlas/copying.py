@@ -39,7 +39,15 @@ _ECHOES: dict[Language, tuple[str, ...]] = {
     ),
     "zh": ("说{x}：{x}。", "他写了{x}，她抄下{x}。", "输入{x}，输出{x}。", '文字"{x}"变成{{"text": "{x}"}}。'),
 }
-_PAIR: dict[Language, str] = {"en": " {key} is {value}", "zh": "{key}是{value}"}
+_PAIRS: dict[Language, tuple[str, ...]] = {  # ways to bind a value to a key, those of stories among them
+    "en": (
+        " {key} is {value}",
+        " {key} went to the {value}",
+        " {key} walked to the {value}",
+        " {key} took the {value}",
+    ),
+    "zh": ("{key}是{value}", "{key}去了{value}", "{key}来到{value}", "{key}拿起了{value}"),
+}
 _RECALLS: dict[Language, tuple[str, str, str, str]] = {
     "en": ("Given:", ",", ". So", "."),
     "zh": ("已知：", "，", "。所以", "。"),
@@ -96,7 +104,8 @@ def recall(random: Random, language: Language) -> str:
     count = random.between(2, 5)
     keys = _items(random, language, random.choice(("symbols", "words", "inventions")), count)
     values = _items(random, language, random.choice(("symbols", "words", "digits")), count)
-    pairs = [_PAIR[language].format(key=key, value=value) for key, value in zip(keys, values, strict=True)]
+    ways = random.sample(_PAIRS[language], random.between(1, 2))
+    pairs = [random.choice(ways).format(key=key, value=value) for key, value in zip(keys, values, strict=True)]
     start, comma, again, end = _RECALLS[language]
     return start + comma.join(pairs) + again + comma.join(random.shuffle(pairs)) + end
 

@@ -17,13 +17,13 @@ WEIGHTS = {
     "interview": 6,  # questions on seen facts with their answers
     "alignment": 4,  # the same name in both languages
     "elements": 1,
-    "story": 21,  # a story, then where somebody or something is, with the evidence
+    "story": 18,  # a story, then where somebody or something is, with the evidence
     "arithmetic": 5,  # columns
     "word_problem": 5,
     "comparison": 2,
     "repeat": 5,  # copying, from here on
     "echo": 3,
-    "recall": 4,
+    "recall": 8,
     "quote": 2,
     "reverse": 1,
     "number": 2,
@@ -92,11 +92,11 @@ def story(random: Random, language: Language) -> str:
     told = stories.tell(random, language, "train")
     subjects = random.shuffle(list(told.place))
     if random.chance(30):
-        return SPACE[language].join([told.text, *(told.answer(subject) for subject in subjects[:3])])
+        return SPACE[language].join([told.text, *(told.answer(subject) for subject in subjects)])
     return "\n".join(
         [
             told.text,
-            *(f"{told.question(each)}\n{told.working(each)}\n{told.answer(each)}" for each in subjects[:2]),
+            *(f"{told.question(each)}\n{told.working(each)}\n{told.answer(each)}" for each in subjects[:4]),
         ]
     )
 

@@ -14,7 +14,7 @@ from minimind.random import Random
 
 _ARGUMENTS = {"calculator": "expression", "weather": "city", "clock": "city"}
 _LOOKUPS = ("weather", "clock")
-_LOOKUP_PERCENT = 25  # the rest are calculations
+_LOOKUP_PERCENT = 40  # the rest are calculations
 
 _QUESTIONS: dict[Language, dict[str, tuple[str, ...]]] = {
     "en": {

@@ -72,6 +72,18 @@ def disorder(messages: Messages, ends_in_answer: bool) -> str | None:
     return None
 
 
+def shorten(messages: Messages) -> bool:
+    """Take out, in place, the turns at the end that nobody answers; returns whether there were any.
+
+    Without any answer all of them stay. A call is an answer, so the result behind the last one goes.
+    """
+    last = max((n for n, message in enumerate(messages, 1) if message.get("role") == "assistant"), default=0)
+    unanswered = 0 < last < len(messages)
+    if unanswered:
+        del messages[last:]
+    return unanswered
+
+
 def refusal(messages: Messages) -> tuple[str, str] | None:
     """The name of the pattern by which an answer refuses at its beginning, and the phrase."""
     for message in messages:

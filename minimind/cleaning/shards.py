@@ -29,6 +29,7 @@ from minimind.cleaning.settings import CleanConfig
 EXCERPT = 300  # characters of a removed document that are written down
 
 EDITS = {
+    "unanswered": "turns at the end of a conversation that nobody answers taken out",
     "html": "tags and entities of HTML taken out",
     "markers": "line ends in place of <|im_start|> and the like",
     "normalised": "brought into one form of Unicode",
@@ -174,6 +175,10 @@ class Cleaner:
                 tools = record.data.get("tools")
                 if config.on("malformed", data_set) and (why := dialogue.malformed(messages, tools)):
                     return "malformed", why
+                # A pair can't lose a turn on one side only, and prompts end with a user.
+                if config.on("turns", data_set) and data_set == "sft" and dialogue.shorten(messages):
+                    edits["unanswered"] += 1
+                    self.edited = True
                 if config.on("turns", data_set) and (why := dialogue.disorder(messages, data_set != "prompts")):
                     return "turns", why
         self._edit(record, edits)

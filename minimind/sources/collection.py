@@ -36,29 +36,25 @@ KINDS: dict[str, type[Source]] = {
 BENCHMARK = "benchmark"  # the data set whose files are splits
 
 Entry = dict[str, object]  # of params.yaml: `uri`, and the options of its kind
-Data = Mapping[str, Sequence[Entry]]  # data set → its sources
+Data = Mapping[str, Sequence[Entry] | None]  # data set → its sources, if there are any
 
 
 @dataclass(frozen=True)
 class DataSets:
-    """Section `data` of params.yaml: every data set of the pipeline. Raises ValueError naming one."""
+    """Section `data` of params.yaml: every data set of the pipeline. Without one, what needs it is left out."""
 
-    pretrain: list[Entry]
-    sft: list[Entry]
-    dpo: list[Entry]
-    prompts: list[Entry]
-    benchmark: list[Entry]
-
-    def __post_init__(self) -> None:
-        if not self.pretrain:
-            raise ValueError("data.pretrain has no source, and there is nothing to learn a language from: add one")
+    pretrain: list[Entry] | None = None
+    sft: list[Entry] | None = None
+    dpo: list[Entry] | None = None
+    prompts: list[Entry] | None = None
+    benchmark: list[Entry] | None = None
 
 
 @dataclass(frozen=True)
 class Params:
     """The section of params.yaml, as far as it concerns this module."""
 
-    data: dict[str, list[Entry]]
+    data: dict[str, list[Entry] | None]
 
 
 def parse(entry: Entry, key: str, path: Path = config.PARAMS) -> Source:
@@ -145,7 +141,7 @@ def verify(data: Data, folder: Path) -> Iterator[str]:
 
 def _parse(data: Data) -> dict[str, list[Source]]:
     return {
-        name: [parse(entry, f"data.{name}[{number}]") for number, entry in enumerate(entries)]
+        name: [parse(entry, f"data.{name}[{number}]") for number, entry in enumerate(entries or [])]
         for name, entries in data.items()
     }
 

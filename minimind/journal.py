@@ -39,6 +39,12 @@ class Journal:
         self._stream.close()
 
 
+def mark(path: Path) -> Mark:
+    """Of a whole file."""
+    size = path.stat().st_size
+    return {"bytes": size, "sha256": _digest(path, size).hexdigest()}
+
+
 def holds(path: Path, mark: Mark) -> bool:
     """Whether the file begins with what the mark was made of; more may follow."""
     if not path.is_file() or path.stat().st_size < mark["bytes"]:

@@ -30,7 +30,7 @@ def main(base: Path, packed: Path, tokenizer: Path, preset: Path, out: Path, met
     inputs = {"data": packed, "tokenizer": tokenizer}
     if params.base:
         inputs["parent"] = base / "model"
-        files.verify(inputs["parent"])
+        files.verify(base / "model")
         vocabulary.check_equal(inputs["parent"], tokenizer)
     if len(rows) == 0:
         if not params.base:

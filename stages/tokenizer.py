@@ -21,7 +21,7 @@ def main(base: Path, pretrain: Path, sft: Path, out: Path, metrics: Path) -> Non
     params = given.tokenizer
     process.claim("tokenizer")
     folders = [pretrain, sft]
-    files.verify(*folders)
+    files.verify(pretrain, sft)
     template = Template(CHAT_TEMPLATE)
     share = min(1.0, params.max_bytes / max(1, corpus.size(folders)))
     held_out = params.held_out_share

@@ -498,6 +498,27 @@ def test_a_conversation_that_shares_a_passage_goes_whole(tmp_path: Path) -> None
     assert removed(tmp_path, "sft") == [(1, "contaminated")]
 
 
+@pytest.mark.parametrize("kind", ["part", "removed", "outcome"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_damaged_shard_of_an_interrupted_run_is_cleaned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str, damage: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "raw", {"pretrain": [{"text": "Short."}, {"text": PROSE}, {"text": PROSE.format(n=2)}]})
+    with pytest.raises(CleanError):
+        stage(tmp_path, max_removed_share=0.0)
+    (path,) = Path(".resume/clean/pretrain").rglob(f"*.{kind}")
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(content[:-9] if damage == "cut" else content[:-9] + b"#" + content[-8:])
+    stage(tmp_path, max_removed_share=0.5)
+    assert Path("data/clean/pretrain/a.jsonl").read_bytes().count(b"\n") == 2
+    assert ("is damaged: cleaning this shard again" in capsys.readouterr().err) == (
+        (kind, damage) != ("outcome", "gone")
+    )
+
+
 @pytest.mark.parametrize("name", [*DATA_SETS, "benchmark"])
 def test_a_letter_that_changed_after_fetch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,6 @@
 """dvc.yaml says everything: what each stage reads, writes and is set by, and nothing else."""
 
+import ast
 import inspect
 import os
 import re
@@ -190,3 +191,19 @@ def test_what_is_added_below_own_and_base_reaches_a_teammate(tmp_path: Path, mon
         repo.pull()
     assert {name: (theirs / name).read_text() for name in OWN} == {name: name for name in OWN}
     assert not [name for name in NOT_ADDED if (theirs / name).exists()]
+
+
+# What compares a folder with its manifest.
+OPENERS = {"files.verify", "Rows.open", "checkpoint.load", "columns.source", "vocabulary.adopt"}
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "fetch"])
+def test_every_folder_that_a_stage_reads_is_verified(name: str) -> None:
+    tree = ast.parse((ROOT / f"stages/{name}.py").read_text(encoding="utf-8"))
+    main = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+    given = zip((argument.arg for argument in main.args.args), STAGES[name]["cmd"].split()[3:], strict=False)
+    deps = [dep for dep in paths(STAGES[name], "deps") if dep.startswith(("data/", "models/"))]
+    read = {argument for argument, path in given if path in deps}
+    calls = [node for node in ast.walk(main) if isinstance(node, ast.Call) and ast.unparse(node.func) in OPENERS]
+    opened = {inner.id for call in calls for inner in ast.walk(call) if isinstance(inner, ast.Name)}
+    assert read and read <= opened, f"{name} reads {read - opened} unverified"

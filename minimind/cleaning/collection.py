@@ -29,7 +29,15 @@ from minimind.progress import Progress
 
 REMOVED = "removed"  # folder of the lists of what was removed
 AFTERWARDS = frozenset(["exact_duplicates", "similarity", "max_removed_share"])  # settings that no shard depends on
-PACKAGES = ("lxml", "numpy", "orjson", "py3langid", "rensa")  # whose versions may change what rules find
+PACKAGES = (
+    "lxml",
+    "numpy",
+    "orjson",
+    "phonenumbers",
+    "py3langid",
+    "python-stdnum",
+    "rensa",
+)  # whose versions may change what rules find
 BYTES_A_DOCUMENT = 1500  # of memory, where near duplicates are looked for
 
 

@@ -8,7 +8,9 @@ its quarantine with file and line, and stops where there are too many. Blank lin
 that no rule touches is passed on byte by byte.
 """
 
+import hashlib
 import pickle
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,7 +20,7 @@ from typing import IO
 import orjson
 from rensa import RMinHash
 
-from minimind import corpus, files, lossless
+from minimind import corpus, files, journal, lossless
 from minimind.cleaning import dialogue, duplicates, markup, quality, redaction, repetition, text
 from minimind.cleaning.decontamination import Index
 from minimind.cleaning.record import Record
@@ -276,10 +278,25 @@ def cleaner(recipe: Recipe) -> Cleaner:
 
 def clean_shard(shard: Shard) -> Outcome:
     """`Cleaner.clean`, in whatever process; a shard that was cleaned before an interruption is taken up."""
-    if shard.outcome.exists():
-        found: Outcome = pickle.loads(shard.outcome.read_bytes())
+    if (found := _taken_up(shard)) is not None:
         return found
     outcome = cleaner(shard.recipe).clean(shard)
+    marks = {path.name: journal.mark(path) for path in (shard.part, shard.removed)}
+    written = pickle.dumps((outcome, marks))
     with files.file(shard.outcome) as partial:
-        partial.write_bytes(pickle.dumps(outcome))
+        partial.write_bytes(hashlib.sha256(written).digest() + written)
     return outcome
+
+
+def _taken_up(shard: Shard) -> Outcome | None:
+    """What became of the shard before, if all its files are there as they were written; damage is said."""
+    if not shard.outcome.exists():
+        return None
+    content = shard.outcome.read_bytes()
+    if hashlib.sha256(content[32:]).digest() == content[:32]:
+        outcome: Outcome
+        outcome, marks = pickle.loads(content[32:])
+        if all(journal.holds(shard.part.with_name(name), mark) for name, mark in marks.items()):
+            return outcome
+    print(f"{shard.outcome}, or a file beside it, is damaged: cleaning this shard again", file=sys.stderr)
+    return None

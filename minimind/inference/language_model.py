@@ -131,7 +131,7 @@ class Model:
                 f"{folder} has another tokenizer than {self.folder}: a draft must write the same tokens; take a "
                 "checkpoint of the same pipeline, for example its student"
             )
-        decoder = self._load(folder, rope_scaling)
+        decoder, _ = self._load(folder, rope_scaling)
         if decoder.config.max_position_embeddings < self.max_tokens:
             raise UserError(
                 f"{folder} takes {decoder.config.max_position_embeddings} tokens, {self.folder} {self.max_tokens}: a "

@@ -151,7 +151,6 @@ def main(arguments: list[str] | None = None) -> None:
     hardware.setup(
         Runtime(
             device="cpu", dtype="float32", threads=options.threads, micro_batch_size=0, compile="off", workers=0,
-            evaluation_batch_size=0,
         )
     )  # fmt: skip
     logging.disable_progress_bar()

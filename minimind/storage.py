@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from minimind.errors import UserError
 
 FULL, FORBIDDEN = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -61,6 +59,8 @@ def explain(error: Exception, folder: Path, wanted: int = 0, at_least: bool = Fa
     if number == errno.ENOMEM or isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and allocation):
         said = " ".join(str(error).split())
         asked = f"{allocation[1]} were asked for at once" if allocation else said or "no more was given"
+        import psutil  # which the checks of a bare card do without
+
         free = psutil.virtual_memory().available
         return (
             f"memory does not suffice: {asked}, {free:,} bytes are free: lower runtime.workers or "

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from minimind import cli, dashboard, tracking
+from minimind import cli, dashboard, store
 
 
 def test_the_address_shows_the_scores_of_all_runs(tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert "nothing has been recorded yet" in dashboard.describe(address)
     client = MlflowClient(address)
-    number = client.create_experiment(tracking.EXPERIMENT)
+    number = client.create_experiment(store.EXPERIMENT)
     for name, metric in (("sft", "loss"), ("evaluate@sft", "test/know"), ("evaluate@dpo", "test/tool")):
         run = client.create_run(number, run_name=name)
         client.log_metric(run.info.run_id, metric, 0.5)

@@ -30,7 +30,7 @@ def gradient(result: Ended) -> torch.Tensor:
 
 
 def one_step(name: str, objective: str, experts: bool, micro_batch_size: int) -> Case:
-    config = {"steps": 1, "grad_clip": 1e9}
+    config = {"steps": 1, "grad_clip": 1e6}
     return Case(name, objective, experts, True, config, {"micro_batch_size": micro_batch_size})
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from minimind.verify import check, verify
+from minimind.specification import check
+from minimind.verify import verify
 from minimind.verse import has_form, split
 
 QUATRAIN = "白日依山尽，黄河入海流。\n欲穷千里目，更上一层楼。"

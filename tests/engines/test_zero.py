@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from toy.training import MODEL, Case, assert_close, ended, run_here, run_there, start
 
+from minimind.config import Runtime
 from minimind.errors import UserError
 from minimind.memory import training_bytes
 from minimind.model import Decoder
@@ -111,7 +112,6 @@ def test_a_run_in_two_processes_continues_in_one(folder: Path, stage: int) -> No
         ({"optimizer": "muon"}, {}, "`optimizer` to adamw"),
         ({}, {"compile": "on"}, "runtime.compile"),
         ({"skip_spikes": True}, {}, "skip_spikes"),
-        ({}, {"zero_stage": 4}, "runtime.zero_stage is 4"),
     ],
 )
 def test_what_it_cannot_do_is_refused(
@@ -119,6 +119,11 @@ def test_what_it_cannot_do_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=named):
         run_here(Case("refused", config=config, runtime=zero(1) | runtime), tmp_path)
+
+
+def test_a_stage_that_there_is_not_is_refused_where_it_is_written() -> None:
+    with pytest.raises(ValueError, match="runtime.zero_stage is 4: it must lie from 0 to 3"):
+        Runtime(zero_stage=4)
 
 
 def test_the_estimate_of_memory_knows_what_is_split() -> None:

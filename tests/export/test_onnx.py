@@ -94,5 +94,5 @@ def test_large_weights_go_into_a_file_of_their_own(
     given = [PROMPTS[1]], [[1] * 4], [[0, 1, 2, 3]]
     assert Session(tmp_path / "one")(*given).equal(Session(tmp_path / "two")(*given))
     assert {path.name for path in (tmp_path / "two").iterdir()} == {
-        "config.json", "generation_config.json", "onnx", "tokenizer.json", "tokenizer_config.json",
+        "README.md", "config.json", "generation_config.json", "onnx", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip

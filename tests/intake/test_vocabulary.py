@@ -136,7 +136,7 @@ def test_a_model_with_markers_of_its_own_can_be_talked_to(
     with pytest.raises(UserError, match="has other markers than MiniMind's, so neither tool_choice='required'"):
         model.predict("Hi", tools=[{"name": "f"}], tool_choice="required")
     Path("params.yaml").write_text("runtime: {device: cpu}\n")
-    assert cli.main(["chat", "--max-new-tokens", "3", "models/theirs", "Hi"]) == 0
+    assert cli.main(["chat", "--transcript", "--max-new-tokens", "3", "models/theirs", "Hi"]) == 0
     assert "model  │" in capsys.readouterr().out
 
 

@@ -11,8 +11,9 @@ from minimind.corpus import PARSERS
 from minimind.poetry import benchmark, conversations, exercises, library, preferences
 from minimind.poetry.anthology import Anthology, Split
 from minimind.random import Random
+from minimind.specification import check
 from minimind.turns import ExhaustedError
-from minimind.verify import check, verify
+from minimind.verify import verify
 from minimind.verse import HAN, split
 
 Record = dict[str, Any]

@@ -290,11 +290,12 @@ def encode_shard(shard: Shard) -> Encoded:
 def count_shard(shard: Shard) -> int:
     """Training tokens in one epoch of the shard. Keeps its documents in a file, for `pack_shard` to take up."""
     path = shard.place("encoded")
-    if not intact(path):
+    if (kept := taken_up(path)) is not None:
+        _, arrays = kept
+    else:
         encoded = encode_shard(shard)
         arrays = encoded.documents._asdict() if encoded.documents else {}
         _save(path, {"lines": encoded.lines, "bad": encoded.bad, "answers": encoded.answers}, arrays)
-    _, arrays = load(path)
     if not arrays:
         return 0
     documents = Documents(**arrays)
@@ -308,11 +309,10 @@ def pack_shard(task: tuple[Shard, float]) -> Path:
     """
     shard, epochs = task
     path = shard.place(f"rows-{epochs}")
-    if intact(path):
+    if taken_up(path) is not None:
         return path
-    kept = shard.place("encoded")
-    if intact(kept):
-        notes, arrays = load(kept)
+    if (kept := taken_up(shard.place("encoded"))) is not None:
+        notes, arrays = kept
         encoded = Encoded(Documents(**arrays) if arrays else None, notes["lines"], notes["bad"], notes["answers"])
     else:
         encoded = encode_shard(shard)
@@ -409,16 +409,15 @@ def _save(path: Path, notes: dict[str, Any], arrays: dict[str, NDArray[Any]]) ->
         partial.write_bytes(archive.getbuffer())
 
 
-def intact(path: Path) -> bool:
-    """Whether a result is there and is what was written, by the archive's checksums; one that is not is said so."""
+def taken_up(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
+    """`load` of a result that is there and is what was written, by the archive's checksums; damage is said."""
     if not path.exists():
-        return False
+        return None
     try:
-        load(path)
+        return load(path)
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         print(f"{path} is damaged ({error}): working it out again", file=sys.stderr)
-        return False
-    return True
+        return None
 
 
 def load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -16,7 +16,8 @@ def test_a_damaged_result_is_not_taken_up(
 ) -> None:
     path = tmp_path / "a-0.rows-1.0.npz"
     shards._save(path, KEPT, {"tokens": np.arange(200, dtype=np.uint16)})
-    assert shards.intact(path) and shards.load(path)[0] == KEPT
+    found = shards.taken_up(path)
+    assert found is not None and found[0] == KEPT
     content = bytearray(path.read_bytes())
     if isinstance(place, str):
         path.unlink()
@@ -25,9 +26,9 @@ def test_a_damaged_result_is_not_taken_up(
     else:
         content[int(place * len(content)) if isinstance(place, float) else place] ^= 255
         path.write_bytes(content)
-    whole = shards.intact(path)
-    if whole:  # in what the archive has twice, or doesn't use
-        notes, arrays = shards.load(path)
+    found = shards.taken_up(path)
+    if found is not None:  # damaged in what the archive has twice, or doesn't use
+        notes, arrays = found
         assert notes == KEPT and arrays["tokens"].tolist() == list(range(200))
     else:
         assert place == "gone" or "is damaged" in capsys.readouterr().err
